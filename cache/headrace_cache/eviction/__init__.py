@@ -1,0 +1,1 @@
+"""Pure rules that choose what leaves a full tier."""

@@ -1,0 +1,1 @@
+"""Where pages live: memory and the sealed SSD."""

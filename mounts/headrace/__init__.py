@@ -1,0 +1,1 @@
+"""headrace: one tree over many stores, a cache beside the compute."""

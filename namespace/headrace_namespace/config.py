@@ -1,0 +1,245 @@
+"""Reading a TOML document strictly: every key is asked for, and what nobody asked for is refused.
+
+A `Table` hands out its values one by one and remembers which keys were asked for; `done()` then
+refuses the rest, naming file, line and the nearest right key. Settings, mount options and policy
+rules are all read this way, so a misspelt key can never be passed over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from headrace_namespace.errors import ConfigError
+from headrace_namespace.units import parse_bytes, parse_seconds
+
+_TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false"}
+
+#: Where a key stands in a document: ("mount", 0, "options", "endpoint_url").
+Place = tuple[str | int, ...]
+
+
+def parse_toml(text: str, name: str) -> Table:
+    """The document in `text`, as a strict table; `name` is the file's name for messages.
+
+    Raises ConfigError where it is not TOML, with the line.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {error}") from None
+    return Table(data, _Document(name, _lines_of(text)), ())
+
+
+def table_from(data: Mapping[str, object], name: str) -> Table:
+    """A document given as a dict instead of a file, read as strictly."""
+    return Table(data, _Document(name, {}), ())
+
+
+class _Document:
+    def __init__(self, name: str, lines: Mapping[Place, int]) -> None:
+        self.name = name
+        self._lines = lines
+
+    def where(self, place: Place) -> str:
+        """`file, line 12` for the nearest enclosing place whose line is known."""
+        for end in range(len(place), 0, -1):
+            line = self._lines.get(place[:end])
+            if line is not None:
+                return f"{self.name}, line {line}"
+        return self.name
+
+
+class Table:
+    """One table of a document, handed out key by key; call `done` when all keys were asked for."""
+
+    def __init__(self, data: Mapping[str, object], document: _Document, place: Place) -> None:
+        self._data = data
+        self._document = document
+        self._place = place
+        self._asked: set[str] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._data
+
+    def error(self, key: str | None, message: str, hint: str | None = None) -> ConfigError:
+        """An error about `key` of this table (or the whole table), naming file and line."""
+        place = self._place if key is None else (*self._place, key)
+        shown = _shown(place)
+        what = f"{shown}: {message}" if shown else message
+        return ConfigError(f"{self._document.where(place)}: {what}", hint=hint)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """A text; required where `default` is None."""
+        value = self._take(key, str)
+        if value is None and default is None:
+            raise self.error(None, f"{key!r} is missing")
+        return cast(str, default if value is None else value)
+
+    def optional_text(self, key: str) -> str | None:
+        """A text, or None where the key is absent."""
+        return cast("str | None", self._take(key, str))
+
+    def boolean(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._take(key, bool)
+        return default if value is None else bool(value)
+
+    def integer(self, key: str, default: int | None = None, *, least: int = 0) -> int:
+        """A whole number of at least `least`; required where `default` is None."""
+        value = cast("int | None", self._take(key, int))
+        if value is None:
+            if default is None:
+                raise self.error(None, f"{key!r} is missing")
+            return default
+        if value < least:
+            raise self.error(key, f"must be at least {least}, not {value}")
+        return value
+
+    def texts(self, key: str, default: Sequence[str] = ()) -> tuple[str, ...]:
+        """A list of texts."""
+        self._asked.add(key)
+        if key not in self._data:
+            return tuple(default)
+        value = self._data[key]
+        if not isinstance(value, list | tuple):
+            raise self.error(key, f"must be a list of texts, not {value!r}")
+        items = cast("Sequence[object]", value)
+        if not all(isinstance(item, str) for item in items):
+            raise self.error(key, f"must be a list of texts, not {value!r}")
+        return tuple(cast("Sequence[str]", items))
+
+    def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
+        """One of a few words; required where `default` is None."""
+        value = self.text(key, default)
+        if value not in allowed:
+            raise self.error(
+                key, f"{value!r} is not one of {', '.join(allowed)}", _near(value, allowed)
+            )
+        return value
+
+    def size(self, key: str, default: int) -> int:
+        """A number of bytes: `"2GiB"`, or a whole number."""
+        value = self._take_quantity(key)
+        if value is None:
+            return default
+        try:
+            return parse_bytes(str(value))
+        except ValueError as error:
+            raise self.error(key, str(error), 'write it like "2GiB" or "512MiB"') from None
+
+    def seconds(self, key: str, default: float) -> float:
+        """A length of time: `"30s"`, or a number of seconds."""
+        value = self._take_quantity(key)
+        if value is None:
+            return default
+        try:
+            return parse_seconds(str(value))
+        except ValueError as error:
+            raise self.error(key, str(error), 'write it like "30s" or "10m"') from None
+
+    def table(self, key: str) -> Table:
+        """A table within this one; an empty one where it is absent."""
+        self._asked.add(key)
+        value = self._data.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self.error(key, f"must be a table, not {value!r}")
+        return Table(cast("Mapping[str, object]", value), self._document, (*self._place, key))
+
+    def tables(self, key: str) -> list[Table]:
+        """The tables of an array of tables (`[[mount]]`); none where it is absent."""
+        self._asked.add(key)
+        value = self._data.get(key, [])
+        if not isinstance(value, list | tuple) or not all(
+            isinstance(item, Mapping) for item in cast("Sequence[object]", value)
+        ):
+            raise self.error(key, f"must be written as [[{key}]] tables, not {value!r}")
+        return [
+            Table(item, self._document, (*self._place, key, index))
+            for index, item in enumerate(cast("Sequence[Mapping[str, object]]", value))
+        ]
+
+    def done(self) -> None:
+        """Refuse every key that was not asked for."""
+        for key in self._data:
+            if key not in self._asked:
+                allowed = sorted(self._asked)
+                hint = _near(key, allowed) or f"known here: {', '.join(allowed) or 'nothing'}"
+                raise self.error(key, "is not a known key", hint)
+
+    def _take(self, key: str, kind: type) -> object:
+        self._asked.add(key)
+        if key not in self._data:
+            return None
+        value = self._data[key]
+        # bool is an int in Python; a configuration means one or the other.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.error(key, f"must be {_TYPE_NAMES[kind]}, not {value!r}")
+        return value
+
+    def _take_quantity(self, key: str) -> str | int | float | None:
+        self._asked.add(key)
+        value = self._data.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise self.error(key, f"must be a quantity, not {value!r}")
+        return value
+
+
+def _near(word: str, allowed: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else None
+
+
+def _shown(place: Place) -> str:
+    """How a person would write the place: `mount[0].options.endpoint_url`."""
+    shown = ""
+    for part in place:
+        shown += f"[{part}]" if isinstance(part, int) else f".{part}" if shown else part
+    return shown
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
+_KEY = re.compile(r"\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
+
+
+def _lines_of(text: str) -> dict[Place, int]:
+    """The line of each key and header, found by their looks: tomllib does not say.
+
+    Good for messages only; a line that it cannot place is simply absent.
+    """
+    lines: dict[Place, int] = {}
+    counts: dict[Place, int] = {}
+    header: Place = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = _HEADER.fullmatch(line)
+        if found:
+            header = _resolved(found[2], counts, new=found[1] == "[[")
+            lines.setdefault(header, number)
+        elif key := _KEY.match(line):
+            place: Place = header
+            for part in _names(key[1]):
+                place = (*place, part)
+                lines.setdefault(place, number)
+    return lines
+
+
+def _resolved(dotted: str, counts: dict[Place, int], *, new: bool) -> Place:
+    """A header's place, each array of tables standing for its latest element."""
+    place: Place = ()
+    names = _names(dotted)
+    for position, name in enumerate(names):
+        place = (*place, name)
+        if new and position == len(names) - 1:
+            counts[place] = counts.get(place, -1) + 1
+        if place in counts:
+            place = (*place, counts[place])
+    return place
+
+
+def _names(dotted: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in dotted.split(".")]

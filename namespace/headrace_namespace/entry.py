@@ -1,0 +1,43 @@
+"""What the tree shows of one path: the value behind `ls`, `stat` and fsspec's `info`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.path import NamespacePath
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path of the tree: an object where it has a version, else a folder.
+
+    `mount` is the mount that it belongs to, None for a folder that only leads to mounts.
+    """
+
+    path: NamespacePath
+    mount: NamespacePath | None
+    version: ObjectVersion | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether this is a folder."""
+        return self.version is None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the object; 0 for a folder."""
+        return self.version.size if self.version else 0
+
+    def facts(self) -> dict[str, str | int | float | bool | None]:
+        """The entry by the names that users rely on: `path type size mtime version strong mount`."""
+        version = self.version
+        return {
+            "path": self.path.text,
+            "type": "file" if version else "directory",
+            "size": self.size,
+            "mtime": version.mtime if version else None,
+            "version": version.tag if version else None,
+            "strong": version.strong if version else None,
+            "mount": self.mount.text if self.mount else None,
+        }

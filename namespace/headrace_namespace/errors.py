@@ -1,0 +1,170 @@
+"""Every error that headrace raises, as one family.
+
+    HeadraceError
+    |- ConfigError          (ValueError)          a configuration or policy file is wrong; fix it
+    |- InvalidPath          (ValueError)          no object can have this name; fix the path
+    `- an OSError, so that `except OSError` and `errno` work as everywhere in Python:
+       |- NotFound          (FileNotFoundError)   nothing has this path
+       |  `- StoreMissing                         the bucket or folder behind a mount is not there
+       |- IsFolder          (IsADirectoryError)   an object was asked for
+       |- NotFolder         (NotADirectoryError)  a folder was asked for
+       |- NameTooLong       (ENAMETOOLONG)        the store cannot hold such a name
+       |- ReadOnly          (EROFS)               this path cannot be written
+       |- AccessRefused     (PermissionError)     the store knows us and says no
+       |  |- CredentialsRefused                   the store does not accept who we say we are
+       |  `- ClockSkewed                          this machine's clock is too far off to sign
+       |- PolicyDenied      (PermissionError)     headrace's own policy says no
+       |- VersionGone       (ESTALE)              the version pinned at open is no longer to be had;
+       |                                          open again
+       |- StoreAnswerWrong  (EIO)                 the store sent what cannot be trusted
+       `- StoreUnavailable  (ConnectionError)     the store could not be reached; try again
+          `- StoreTimeout   (TimeoutError)        it did not answer in time
+
+Each carries ``path`` (as the user wrote it), ``store`` (which store, never a credential) and
+``hint`` (what to do). ``str(error)`` is a sentence that ends with the hint.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Self
+
+
+class HeadraceError(Exception):
+    """Something that headrace could not do; `path`, `store` and `hint` say where and what next."""
+
+    errno_value: int | None = None
+    #: Whether the same request may succeed when it is simply made again.
+    retriable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | None = None,
+        store: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        self.message = message
+        self.path = path
+        self.store = store
+        self.hint = hint
+        if isinstance(self, OSError):
+            OSError.__init__(self, self.errno_value, message)
+            self.filename = path
+        else:
+            Exception.__init__(self, message)
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (Dask, Spark); OSError's own way would lose fields.
+        return (_rebuild, (type(self), self.message, self.path, self.store, self.hint))
+
+    def at(self, *, path: str | None = None, store: str | None = None) -> Self:
+        """The same error with what a higher room knows filled in where it was unknown."""
+        if self.path is None and path is not None:
+            self.path = path
+            if isinstance(self, OSError):
+                self.filename = path
+        if self.store is None:
+            self.store = store
+        return self
+
+
+def _rebuild(
+    kind: type[HeadraceError],
+    message: str,
+    path: str | None,
+    store: str | None,
+    hint: str | None,
+) -> HeadraceError:
+    return kind(message, path=path, store=store, hint=hint)
+
+
+class ConfigError(HeadraceError, ValueError):
+    """A configuration or policy file is wrong; the message names file, line and key."""
+
+
+class InvalidPath(HeadraceError, ValueError):
+    """No object can have this name in the tree."""
+
+
+class NotFound(HeadraceError, FileNotFoundError):
+    """Nothing has this path."""
+
+    errno_value = errno.ENOENT
+
+
+class StoreMissing(NotFound):
+    """The bucket or folder that a mount points to does not exist."""
+
+
+class IsFolder(HeadraceError, IsADirectoryError):
+    """The path is a folder where an object was asked for."""
+
+    errno_value = errno.EISDIR
+
+
+class NotFolder(HeadraceError, NotADirectoryError):
+    """The path is an object where a folder was asked for."""
+
+    errno_value = errno.ENOTDIR
+
+
+class NameTooLong(HeadraceError, OSError):
+    """The store cannot hold a name of this length."""
+
+    errno_value = errno.ENAMETOOLONG
+
+
+class ReadOnly(HeadraceError, OSError):
+    """The path cannot be written through headrace."""
+
+    errno_value = errno.EROFS
+
+
+class AccessRefused(HeadraceError, PermissionError):
+    """The store refuses this identity the access."""
+
+    errno_value = errno.EACCES
+
+
+class CredentialsRefused(AccessRefused):
+    """The store does not accept the credentials: unknown key, wrong secret, or expired token."""
+
+
+class ClockSkewed(AccessRefused):
+    """The store refuses signatures because this machine's clock is too far from its own."""
+
+
+class PolicyDenied(HeadraceError, PermissionError):
+    """The policy forbids it, or demands a guarantee that this process cannot give."""
+
+    errno_value = errno.EACCES
+
+
+class VersionGone(HeadraceError, OSError):
+    """The version pinned at open was replaced or deleted at the source before it was all read."""
+
+    errno_value = errno.ESTALE
+
+
+class StoreAnswerWrong(HeadraceError, OSError):
+    """The store's answer breaks its protocol; its bytes are not trusted and not kept."""
+
+    errno_value = errno.EIO
+
+
+class StoreUnavailable(HeadraceError, ConnectionError):
+    """The store could not be reached, or failed on its own side; trying again can help."""
+
+    errno_value = errno.EHOSTUNREACH
+    retriable = True
+
+
+class StoreTimeout(StoreUnavailable, TimeoutError):
+    """The store did not answer within the time allowed."""
+
+    errno_value = errno.ETIMEDOUT

@@ -1,0 +1,1 @@
+"""What is known of objects without asking their store."""

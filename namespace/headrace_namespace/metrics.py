@@ -1,0 +1,30 @@
+"""The names of what headrace counts, and the counters themselves."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+HITS = "hits"
+MISSES = "misses"
+BYTES_FETCHED = "bytes_fetched"
+BYTES_SERVED = "bytes_served"
+
+
+class Counters:
+    """Numbers that only grow, safe to add to from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: Counter[str] = Counter()
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Add `amount` to the counter `name`."""
+        with self._lock:
+            self._values[name] += amount
+
+    def values(self) -> Mapping[str, int]:
+        """A copy of all counters."""
+        with self._lock:
+            return dict(self._values)

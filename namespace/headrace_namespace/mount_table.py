@@ -1,0 +1,58 @@
+"""Which mount answers for a path: longest prefix wins, mounts nest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from headrace_namespace.freshness import CHECK, Freshness
+from headrace_namespace.path import NamespacePath
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the mount table, without the store's options: those may hold secrets' names."""
+
+    path: NamespacePath
+    url: str
+    freshness: Freshness = CHECK
+    tags: tuple[str, ...] = field(default=())
+
+
+class MountTable:
+    """All mounts of a tree, by their paths."""
+
+    def __init__(self, mounts: Iterable[Mount]) -> None:
+        self._mounts: dict[str, Mount] = {}
+        for mount in mounts:
+            if mount.path.text in self._mounts:
+                raise ValueError(f"two mounts have the path {mount.path}")
+            self._mounts[mount.path.text] = mount
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """All mounts, by path."""
+        return tuple(self._mounts[path] for path in sorted(self._mounts))
+
+    def find(self, path: NamespacePath) -> Mount | None:
+        """The mount that answers for `path`: the longest whose path leads to it; None if none."""
+        folder = path
+        while True:
+            mount = self._mounts.get(folder.text)
+            if mount is not None or folder.text == "/":
+                return mount
+            folder = folder.parent
+
+    def names_below(self, folder: NamespacePath) -> Mapping[str, NamespacePath | None]:
+        """The names in `folder` that mounts put there: name -> the mount's path where the name is
+        the mount point itself, None where it only leads to deeper mounts."""
+        names: dict[str, NamespacePath | None] = {}
+        for mount in self._mounts.values():
+            if mount.path == folder or not mount.path.is_under(folder):
+                continue
+            name = mount.path.relative_to(folder).split("/", 1)[0]
+            if folder.child(name) == mount.path:
+                names[name] = mount.path
+            else:
+                names.setdefault(name, None)
+        return names

@@ -1,0 +1,34 @@
+"""What a path of the tree leads to, before any store was asked: the mount, the key, all names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace_namespace.mount_table import Mount
+from headrace_namespace.path import NamespacePath
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One name by which an object can be reached: its path, the mount, and the mount's tags.
+
+    None means that it could not be found out; policy then takes the strictest view.
+    """
+
+    path: NamespacePath
+    mount: NamespacePath | None
+    tags: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A path and where it leads. `mount` is None for a folder that only leads to mounts.
+
+    `names` holds every name of the same object that the mount table gives it, this one first:
+    another mount of the same bucket, the target of a symbolic link.
+    """
+
+    path: NamespacePath
+    mount: Mount | None
+    key: str
+    names: tuple[Name, ...]
