@@ -30,7 +30,7 @@ class Entry:
         return self.version.size if self.version else 0
 
     def facts(self) -> dict[str, str | int | float | bool | None]:
-        """The entry by the names that users rely on: `path type size mtime version strong mount`."""
+        """The names that users rely on: `path type size mtime version strong mount`."""
         version = self.version
         return {
             "path": self.path.text,

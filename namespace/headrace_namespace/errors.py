@@ -49,11 +49,7 @@ class HeadraceError(Exception):
         self.path = path
         self.store = store
         self.hint = hint
-        if isinstance(self, OSError):
-            OSError.__init__(self, self.errno_value, message)
-            self.filename = path
-        else:
-            Exception.__init__(self, message)
+        self._tell_python()
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -66,11 +62,17 @@ class HeadraceError(Exception):
         """The same error with what a higher room knows filled in where it was unknown."""
         if self.path is None and path is not None:
             self.path = path
-            if isinstance(self, OSError):
-                self.filename = path
+            self._tell_python()
         if self.store is None:
             self.store = store
         return self
+
+    def _tell_python(self) -> None:
+        """Set `errno`, `strerror` and `filename` where this is an OSError."""
+        if isinstance(self, OSError):
+            OSError.__init__(self, self.errno_value, self.message, self.path)
+        else:
+            Exception.__init__(self, self.message)
 
 
 def _rebuild(
