@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from headrace_namespace.identity import ObjectRef
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.path import NamespacePath
 
@@ -22,13 +23,15 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A path and where it leads. `mount` is None for a folder that only leads to mounts.
+    """A path and where it leads. `mount` and `ref` are None for a folder that only leads to mounts.
 
     `names` holds every name of the same object that the mount table gives it, this one first:
-    another mount of the same bucket, the target of a symbolic link.
+    another mount of the same bucket, the target of a symbolic link. They hold for `ref` alone: a
+    version of another ref (a link that was switched since) must be resolved anew.
     """
 
     path: NamespacePath
     mount: Mount | None
     key: str
+    ref: ObjectRef | None
     names: tuple[Name, ...]

@@ -1,0 +1,41 @@
+"""Read-ahead: how far beyond a read to fetch, judged by how the reads before it went."""
+
+from __future__ import annotations
+
+#: The first window; small, because two reads in a row may be chance.
+FIRST_WINDOW_BYTES = 2 << 20
+#: The widest: four requests of 8 MiB in flight hide 30 ms of latency at 1 GB/s.
+WIDEST_WINDOW_BYTES = 32 << 20
+#: Reads that skip less than this still count as sequential (a Parquet reader skips columns).
+GAP_BYTES = 1 << 20
+
+
+class ReadAhead:
+    """The pattern of one open object's reads. Not shared between threads: a lost update only
+    costs a fetch."""
+
+    __slots__ = ("_fetched_to", "_last_stop", "_widest", "_window")
+
+    def __init__(self, widest_bytes: int = WIDEST_WINDOW_BYTES) -> None:
+        self._widest = widest_bytes
+        self._window = 0
+        self._last_stop = 0
+        self._fetched_to = 0
+
+    def next(self, start: int, stop: int, size: int) -> tuple[int, int]:
+        """After a read of `start` to `stop`: the bytes worth fetching now, an empty range if none.
+
+        A sequential read doubles the window up to the widest; any other closes it. A new range is
+        given only when half of the window before it is used up, so that requests stay large.
+        """
+        sequential = 0 <= start - self._last_stop <= GAP_BYTES
+        self._last_stop = stop
+        if not sequential or self._widest < FIRST_WINDOW_BYTES:
+            self._window = self._fetched_to = 0
+            return stop, stop
+        if self._fetched_to - stop > self._window // 2:
+            return stop, stop
+        self._window = min(max(2 * self._window, FIRST_WINDOW_BYTES), self._widest)
+        begin = max(stop, self._fetched_to)
+        self._fetched_to = max(begin, min(stop + self._window, size))
+        return begin, self._fetched_to

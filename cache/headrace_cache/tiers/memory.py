@@ -1,0 +1,221 @@
+"""The memory tier: extents in mapped memory, bounded to the byte.
+
+Memory is charged before it is filled and given back when it is unmapped. An extent that leaves
+while somebody still holds a view of it cannot be unmapped; its bytes stay charged until the last
+view is gone, so the bound holds whatever readers do.
+
+Every method is called with the extent store's lock held, except where it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from mmap import mmap
+from typing import Protocol
+
+from headrace_cache.eviction.protocol import EvictionRule
+from headrace_cache.tiers.backing import create_backing
+from headrace_cache.tiers.protocol import TierUsage
+
+#: The kernel gives memory in pieces of this size.
+KERNEL_PAGE_BYTES = 4096
+
+
+class Span:
+    """One object's part of an extent: where it lies, and which of its pages are there.
+
+    Pages only ever go from absent to present. Readers look without a lock: a page is marked after
+    its bytes are in place, and an extent that leaves makes `mapping` refuse, never lie.
+    """
+
+    __slots__ = (
+        "absent",
+        "base",
+        "charged",
+        "complete",
+        "extent",
+        "first_page",
+        "length",
+        "present",
+        "start",
+    )
+
+    def __init__(
+        self, extent: Extent, base: int, start: int, length: int, page_bytes: int
+    ) -> None:
+        self.extent = extent
+        self.base = base
+        self.start = start
+        self.length = length
+        self.first_page = start // page_bytes
+        pages = -(-length // page_bytes)
+        self.present = bytearray(pages)
+        #: Pages whose memory is charged: a fill that failed may have written some of it.
+        self.charged = bytearray(pages)
+        self.absent = pages
+        self.complete = False
+
+    def has(self, pages: range) -> bool:
+        """Whether all these pages of the object are present; any thread may ask."""
+        if self.complete:
+            return True
+        first = pages.start - self.first_page
+        return self.present.find(0, first, first + len(pages)) < 0
+
+    def mark(self, page: int) -> None:
+        """The page's bytes are in place."""
+        index = page - self.first_page
+        if not self.present[index]:
+            self.present[index] = 1
+            self.absent -= 1
+            self.complete = self.absent == 0
+
+    @property
+    def stop(self) -> int:
+        """Where in the object it ends."""
+        return self.start + self.length
+
+    def place(self, start: int, stop: int) -> slice:
+        """Where bytes `start` to `stop` of the object lie in the mapping."""
+        offset = self.base - self.start
+        return slice(offset + start, offset + stop)
+
+
+class SpanOwner(Protocol):
+    """An object with its parts of extents, by extent index."""
+
+    @property
+    def spans(self) -> dict[int, Span]:
+        """What memory holds of it."""
+        ...
+
+
+class Extent:
+    """A run of backing memory, the unit of eviction; one object's, or an arena of several."""
+
+    __slots__ = ("bytes_held", "filling", "gone", "key", "mapping", "owners", "size", "taken", "uses")
+
+    def __init__(self, key: Hashable, size: int) -> None:
+        self.key = key
+        self.size = size
+        self.mapping: mmap = create_backing(size)
+        self.uses = 0
+        self.filling = 0
+        self.bytes_held = 0
+        #: How much of it belongs to objects; an arena grows.
+        self.taken = 0
+        #: It left the tier; nothing more may be put into it.
+        self.gone = False
+        #: For each object in it: the object, kept alive by this, and the index of its span.
+        self.owners: list[tuple[SpanOwner, int]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a fill is under way."""
+        return self.filling > 0
+
+    def unmap(self) -> bool:
+        """Give the memory back; False while somebody holds a view of it."""
+        try:
+            self.mapping.close()
+        except BufferError:
+            return False
+        return True
+
+
+class MemoryTier:
+    """Extents up to `limit_bytes` of memory and `most_extents` mappings; both bounds are hard."""
+
+    def __init__(
+        self,
+        *,
+        limit_bytes: int,
+        most_extents: int,
+        rule: EvictionRule[Extent],
+    ) -> None:
+        self.limit_bytes = limit_bytes
+        self._most_extents = most_extents
+        self._rule = rule
+        self._extents: set[Extent] = set()
+        self._held_by_views: list[Extent] = []
+        self._used = 0
+
+    def allocate(self, key: Hashable, size: int) -> Extent | None:
+        """An empty extent; None where no other can leave for it. It holds no memory yet."""
+        while len(self._extents) + len(self._held_by_views) >= self._most_extents:
+            if not self._evict_one():
+                return None
+        extent = Extent(key, size)
+        self._extents.add(extent)
+        self._rule.insert(extent)
+        return extent
+
+    def charge(self, extent: Extent, count: int) -> bool:
+        """Count `count` bytes (whole kernel pages) as used by `extent`, others leaving for them.
+
+        False where there is no room; nothing is counted then. `extent` itself never leaves here.
+        """
+        if count > self.limit_bytes:
+            return False
+        extent.filling += 1
+        try:
+            while self._used + count > self.limit_bytes:
+                if not self._evict_one():
+                    return False
+        finally:
+            extent.filling -= 1
+        self._used += count
+        extent.bytes_held += count
+        return True
+
+    def evict(self, extent: Extent) -> None:
+        """Let this extent go now; it must not be busy."""
+        self._rule.remove(extent)
+        self._let_go(extent)
+
+    def usage(self) -> TierUsage:
+        """Bytes used and allowed, and how many objects have a page here. Any thread may ask."""
+        objects = {id(owner) for extent in tuple(self._extents) for owner, _ in extent.owners}
+        return TierUsage(self._used, self.limit_bytes, len(objects))
+
+    def close(self) -> None:
+        """Let everything go."""
+        for extent in tuple(self._extents):
+            self.evict(extent)
+
+    def _evict_one(self) -> bool:
+        """Make some room: unmap what views no longer hold, else let the rule choose."""
+        if self._sweep():
+            return True
+        extent = self._rule.choose()
+        if extent is None:
+            return False
+        self._let_go(extent)
+        return True
+
+    def _let_go(self, extent: Extent) -> None:
+        self._extents.discard(extent)
+        extent.gone = True
+        for owner, index in extent.owners:
+            owner.spans.pop(index, None)
+        extent.owners.clear()
+        if extent.unmap():
+            self._used -= extent.bytes_held
+        else:
+            self._held_by_views.append(extent)
+
+    def _sweep(self) -> bool:
+        """Unmap extents whose last view is gone; True if there was one."""
+        still = [extent for extent in self._held_by_views if not extent.unmap()]
+        freed = sum(e.bytes_held for e in self._held_by_views) - sum(e.bytes_held for e in still)
+        swept = len(still) < len(self._held_by_views)
+        self._held_by_views = still
+        self._used -= freed
+        return swept
+
+
+def whole_kernel_pages(count: int) -> int:
+    """`count` bytes rounded up to what the kernel gives."""
+    return -(-count // KERNEL_PAGE_BYTES) * KERNEL_PAGE_BYTES
+
+

@@ -1,0 +1,63 @@
+"""One service for each configuration in a process: the only place that keeps services.
+
+A process may name one configuration in many ways: an fsspec instance, a pickled copy of it, a
+`connect()` of its own. They must share one service, or the memory bound would be counted anew for
+each. That, and that a fork and the end of the process must reach every service, is why this room
+holds what the house otherwise has none of: a table for the whole process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Mapping
+
+from headrace_cache.local_service import LocalService
+from headrace_cache.opening import open_service
+from headrace_cache.service import CacheService
+from headrace_mounts.settings import load_settings
+
+#: What a configuration may be given as: a file's path, its content as a dict, or nothing (found
+#: by itself).
+Config = str | os.PathLike[str] | Mapping[str, object] | None
+
+_services: dict[str, LocalService] = {}
+_lock = threading.Lock()
+
+
+def connect(config: Config = None) -> CacheService:
+    """The service for this configuration, made at the first call and shared by all later ones.
+
+    It is closed when the process ends. Raises ConfigError.
+    """
+    settings = load_settings(config)
+    with _lock:
+        service = _services.get(settings.fingerprint)
+        if service is None:
+            service = open_service(
+                settings.mounts, settings.cache, settings.policy, settings.context
+            )
+            _services[settings.fingerprint] = service
+        return service
+
+
+def disconnect_all() -> None:
+    """Close every service of this process; the next `connect` makes new ones."""
+    with _lock:
+        services = list(_services.values())
+        _services.clear()
+    for service in services:
+        service.close()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for service in _services.values():
+        service.after_fork_in_child()
+
+
+atexit.register(disconnect_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

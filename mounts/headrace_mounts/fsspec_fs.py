@@ -1,0 +1,307 @@
+"""`headrace:///…` for fsspec: the way in of pandas, pyarrow, Polars, DuckDB, Dask.
+
+Reading calls go straight to the cache, without fsspec's event loop: a warm open would cost more
+there than all the rest. Each also has its coroutine, for `asynchronous=True`, which does the same
+on a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TypeVar
+
+from fsspec.asyn import AsyncFileSystem
+from fsspec.spec import AbstractFileSystem
+
+from headrace_cache.service import CacheService
+from headrace_mounts.connect import Config, connect
+from headrace_mounts.handles import HeadraceFile
+from headrace_namespace.entry import Entry
+from headrace_namespace.errors import NotFound, ReadOnly
+from headrace_namespace.freshness import Freshness
+from headrace_namespace.path import SCHEME, NamespacePath
+
+Answer = TypeVar("Answer")
+
+#: Files that `cat_ranges` reads side by side; each read may itself fetch several ranges at once.
+FILES_AT_ONCE = 8
+
+MaxAge = str | int | float | None
+
+
+class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The tree as an fsspec file system; reading, for now.
+
+    `config` is the path of a `headrace.toml`, its content as a dict, or None to find one. Paths are
+    literal. Instances are cheap: all of one configuration share one cache in a process.
+    """
+
+    protocol = SCHEME
+    root_marker = "/"
+    cachable = True
+
+    def __init__(self, config: Config = None, **storage_options: Any) -> None:
+        super().__init__(**storage_options)
+        #: The cache behind it, the same for all instances of one configuration.
+        self.service: CacheService = connect(config)
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list | tuple):
+            return [cls._strip_protocol(one) for one in path]
+        return NamespacePath.parse(str(path)).text
+
+    def unstrip_protocol(self, name: str) -> str:
+        """The URL of a path: paths are literal, so this only puts the scheme before it."""
+        return f"{SCHEME}://{self._strip_protocol(name)}"
+
+    # What the tree shows.
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        """`name size type mtime version strong mount` of one path. Raises FileNotFoundError."""
+        max_age: MaxAge = kwargs.get("max_age")
+        return _info(self.service.stat(NamespacePath.parse(path), _freshness(max_age)))
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        """The children of a folder by name, or the object itself; always asked of the store.
+
+        The listing validates the opens of its children for a few seconds (docs/freshness.md).
+        """
+        entries = sorted(self.service.list(NamespacePath.parse(path)), key=lambda e: e.path.text)
+        return [_info(entry) if detail else entry.path.text for entry in entries]
+
+    def iter_ls(self, path: str) -> Iterator[dict[str, Any]]:
+        """As `ls` with detail, streamed as the store gives it, for folders of any size."""
+        return (_info(entry) for entry in self.service.list(NamespacePath.parse(path)))
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        """Whether there is something; a store that cannot say raises, it does not count as no."""
+        try:
+            self.info(path, **kwargs)
+        except (NotFound, NotADirectoryError):
+            return False
+        return True
+
+    def isfile(self, path: str) -> bool:
+        """Whether it is an object."""
+        return self._is(path, "file")
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is a folder."""
+        return self._is(path, "directory")
+
+    def modified(self, path: str) -> datetime:
+        """When the object was last changed, by the store's clock."""
+        mtime = self.info(path)["mtime"]
+        if mtime is None:
+            raise IsADirectoryError(path)
+        return datetime.fromtimestamp(mtime, tz=UTC)
+
+    def _is(self, path: str, kind: str) -> bool:
+        try:
+            return bool(self.info(path)["type"] == kind)
+        except NotFound:
+            return False
+
+    # fsspec's own walks, over the calls above instead of over coroutines.
+
+    def walk(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """As fsspec."""
+        return AbstractFileSystem.walk(self, path, *args, **kwargs)
+
+    def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """As fsspec."""
+        return AbstractFileSystem.find(self, path, *args, **kwargs)
+
+    def glob(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """As fsspec."""
+        return AbstractFileSystem.glob(self, path, *args, **kwargs)
+
+    def du(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        """As fsspec."""
+        return AbstractFileSystem.du(self, path, *args, **kwargs)
+
+    def expand_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As fsspec."""
+        return AbstractFileSystem.expand_path(self, path, *args, **kwargs)
+
+    # Reading.
+
+    def _open(
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        cache_options: Mapping[str, Any] | None = None,
+        max_age: MaxAge = None,
+        **kwargs: Any,
+    ) -> HeadraceFile:
+        if mode != "rb":
+            _refuse_writing(path)
+        return HeadraceFile(self.service.open(NamespacePath.parse(path), _freshness(max_age)))
+
+    def cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        """The bytes of an object, or of a range of it (negative: from its end)."""
+        max_age: MaxAge = kwargs.get("max_age")
+        opened = self.service.open(NamespacePath.parse(path), _freshness(max_age))
+        try:
+            size = opened.version.size
+            return opened.read_at(_from_end(start, 0, size), _from_end(end, size, size))
+        finally:
+            opened.close()
+
+    def cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: int | Sequence[int | None] | None,
+        ends: int | Sequence[int | None] | None,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> list[bytes | BaseException]:
+        """One range of each path, in order; files are opened once and read side by side.
+
+        An error stands in its range's place, or is raised where `on_error` is "raise".
+        """
+        count = len(paths)
+        wanted: dict[str, list[tuple[int, int | None, int | None]]] = {}
+        for index, path in enumerate(paths):
+            start, end = _nth(starts, index, count), _nth(ends, index, count)
+            wanted.setdefault(path, []).append((index, start, end))
+        answers: list[bytes | BaseException] = [b""] * count
+
+        def read_one(path: str) -> None:
+            try:
+                with self._open(path, **kwargs) as file:
+                    for index, start, end in wanted[path]:
+                        begin = _from_end(start, 0, file.size)
+                        file.seek(begin)
+                        answers[index] = file.read(
+                            max(_from_end(end, file.size, file.size) - begin, 0)
+                        )
+            except Exception as error:
+                if on_error == "raise":
+                    raise
+                for index, _, _ in wanted[path]:
+                    answers[index] = error
+
+        if len(wanted) == 1:
+            read_one(next(iter(wanted)))
+        else:
+            with ThreadPoolExecutor(min(FILES_AT_ONCE, max(len(wanted), 1))) as pool:
+                list(pool.map(read_one, wanted))
+        return answers
+
+    def get_file(
+        self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
+    ) -> None:
+        """Copy an object to a local file (or an open one)."""
+        AbstractFileSystem.get_file(
+            self,
+            rpath,
+            lpath,
+            **({} if callback is None else {"callback": callback}),
+            outfile=outfile,
+            **kwargs,
+        )
+
+    # The same for event loops.
+
+    async def _info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        return await _on_thread(lambda: self.info(path, **kwargs))
+
+    async def _ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        return await _on_thread(lambda: self.ls(path, detail, **kwargs))
+
+    async def _exists(self, path: str, **kwargs: Any) -> bool:
+        return await _on_thread(lambda: self.exists(path, **kwargs))
+
+    async def _isfile(self, path: str) -> bool:
+        return await _on_thread(lambda: self.isfile(path))
+
+    async def _isdir(self, path: str) -> bool:
+        return await _on_thread(lambda: self.isdir(path))
+
+    async def _cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
+    ) -> bytes:
+        return await _on_thread(lambda: self.cat_file(path, start, end, **kwargs))
+
+    async def _cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: int | Sequence[int | None] | None,
+        ends: int | Sequence[int | None] | None,
+        max_gap: int | None = None,
+        batch_size: int | None = None,
+        on_error: str = "return",
+        **kwargs: Any,
+    ) -> list[bytes | BaseException]:
+        return await _on_thread(
+            lambda: self.cat_ranges(paths, starts, ends, max_gap, on_error, **kwargs)
+        )
+
+    async def _get_file(self, rpath: str, lpath: Any, **kwargs: Any) -> None:
+        await _on_thread(lambda: self.get_file(rpath, lpath, **kwargs))
+
+    # Writing comes later; until then each of its calls says so.
+
+    async def _pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
+        _refuse_writing(path)
+
+    async def _put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
+        _refuse_writing(rpath)
+
+    async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        _refuse_writing(path2)
+
+    async def _rm_file(self, path: str, **kwargs: Any) -> None:
+        _refuse_writing(path)
+
+    async def _mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
+        _refuse_writing(path)
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
+        _refuse_writing(path)
+
+
+def _info(entry: Entry) -> dict[str, Any]:
+    facts: dict[str, Any] = entry.facts()
+    return {"name": facts.pop("path"), **facts}
+
+
+def _freshness(max_age: MaxAge) -> Freshness | None:
+    return None if max_age is None else Freshness.parse(max_age)
+
+
+def _from_end(position: int | None, default: int, size: int) -> int:
+    if position is None:
+        return default
+    return max(position + size, 0) if position < 0 else position
+
+
+def _nth(values: Any, index: int, count: int) -> int | None:
+    if values is None or isinstance(values, int):
+        return values
+    if len(values) != count:
+        raise ValueError(f"{count} paths, but {len(values)} positions")
+    value: int | None = values[index]
+    return value
+
+
+def _refuse_writing(path: str) -> NoReturn:
+    raise ReadOnly(
+        f"{path} cannot be written: this version of headrace only reads",
+        path=path,
+        hint="write to the store itself; the next open sees it",
+    )
+
+
+async def _on_thread(work: Callable[[], Answer]) -> Answer:
+    return await asyncio.to_thread(work)

@@ -1,0 +1,242 @@
+"""One tree over many stores: resolve a path, learn its version, list it, read a range.
+
+It knows nothing of caches and policy. The freshness contract is kept here, in `version`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from headrace_namespace.backends.observe import ObservedBackend
+from headrace_namespace.backends.protocol import Backend, Folder, Location
+from headrace_namespace.clock import Clock
+from headrace_namespace.entry import Entry
+from headrace_namespace.errors import HeadraceError, NotFolder, NotFound
+from headrace_namespace.freshness import Freshness
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.metadata.listings import Listings
+from headrace_namespace.metadata.protocol import MetadataStore, Observation
+from headrace_namespace.mount_table import Mount, MountTable
+from headrace_namespace.path import NamespacePath
+from headrace_namespace.resolution import Name, Resolved
+
+
+@dataclass(frozen=True, slots=True)
+class MountedStore:
+    """A mount and the store behind it: `backend` wears every wrapper, `observed` counts."""
+
+    mount: Mount
+    backend: Backend
+    observed: ObservedBackend
+
+
+class Namespace:
+    """The tree. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        stores: Sequence[MountedStore],
+        metadata: MetadataStore,
+        listings: Listings,
+        clock: Clock,
+    ) -> None:
+        self._table = MountTable(store.mount for store in stores)
+        self._stores = {store.mount.path: store for store in stores}
+        self._metadata = metadata
+        self._listings = listings
+        self._clock = clock
+        # A remote store's place never moves; a local folder's may, when a link on its way does.
+        self._fixed_roots = {
+            store.mount.path: store.backend.locate("")
+            for store in stores
+            if not store.backend.stat_is_cheap
+        }
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """The mount table's lines."""
+        return self._table.mounts
+
+    def requests(self) -> Mapping[str, Mapping[str, int]]:
+        """How often each operation was asked of each mount's store."""
+        return {path.text: store.observed.requests() for path, store in self._stores.items()}
+
+    def resolve(self, path: NamespacePath) -> Resolved:
+        """Where `path` leads, and by which other names; no remote store is asked.
+
+        Raises NotFound where no mount answers for it.
+        """
+        mount = self._table.find(path)
+        if mount is None:
+            if not self._table.names_below(path) and path.text != "/":
+                raise NotFound(
+                    f"no mount answers for {path}",
+                    path=path.text,
+                    hint=f"mounted: {', '.join(m.path.text for m in self.mounts)}",
+                )
+            return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
+        backend = self._stores[mount.path].backend
+        key = path.relative_to(mount.path)
+        names = [Name(path, mount.path, frozenset(mount.tags))]
+        location = backend.locate(key)
+        for other in self._stores.values():
+            root = self._root_in(other, location.space)
+            below = None if root is None else _below(location.key, root.key)
+            if below is None:
+                continue
+            alias = other.mount.path.below(below)
+            if alias != path:
+                names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
+        return Resolved(path, mount, key, backend.ref(key), tuple(names))
+
+    def stat(self, resolved: Resolved, freshness: Freshness | None = None) -> Entry:
+        """What is there now, as fresh as `freshness` (else the mount's own) demands.
+
+        Raises NotFound.
+        """
+        path, mount = resolved.path, resolved.mount
+        if mount is None:
+            return Entry(path, None)
+        version = self._observe(
+            resolved, freshness or mount.freshness, trust_listing=freshness is None
+        )
+        if version is None and self._table.names_below(path):
+            return Entry(path, mount.path)
+        if version is None:
+            raise NotFound(
+                f"{path} does not exist",
+                path=path.text,
+                store=self._stores[mount.path].backend.name,
+                hint=_escape_hint(path),
+            )
+        return Entry(path, mount.path, version if isinstance(version, ObjectVersion) else None)
+
+    def list(self, resolved: Resolved) -> Iterator[Entry]:
+        """The children of a folder, part by part as the store gives them; an object as itself.
+
+        Raises NotFound.
+        """
+        path, mount = resolved.path, resolved.mount
+        mounted = self._table.names_below(path)
+        for name, point in mounted.items():
+            yield self._mount_point(path.child(name), point)
+        if mount is None:
+            return
+        try:
+            for child in self._children(resolved, mount):
+                if child.path.name not in mounted:
+                    yield child
+        except NotFolder:
+            yield self.stat(resolved)
+        except NotFound as error:
+            if not mounted:
+                raise error.at(path=path.text) from None
+
+    def read_into(
+        self, mount: NamespacePath, version: ObjectVersion, start: int, target: memoryview
+    ) -> None:
+        """Fill `target` with this version's bytes from `start` on. Raises VersionGone."""
+        self._stores[mount].backend.read_into(version, start, target)
+
+    def close(self) -> None:
+        """Let go of every store."""
+        for store in self._stores.values():
+            store.backend.close()
+
+    def _observe(
+        self, resolved: Resolved, freshness: Freshness, *, trust_listing: bool
+    ) -> ObjectVersion | Folder | None:
+        """The freshness contract: an answer young enough, a listing that validates, or the store.
+
+        Who asks for a freshness of their own gets exactly that: no listing stands in then.
+        """
+        assert resolved.mount is not None and resolved.ref is not None
+        backend = self._stores[resolved.mount.path].backend
+        ref, now = resolved.ref, self._clock.monotonic()
+        if freshness.max_age_seconds > 0:
+            known = self._metadata.get(ref)
+            if known is not None and now - known.asked_at <= freshness.max_age_seconds:
+                return known.version
+        folder, _, child = str(ref).rpartition("/")
+        listed = None
+        if trust_listing and not backend.stat_is_cheap:
+            listed = self._listings.take(folder, child, now)
+        if listed is not None:
+            return listed
+        try:
+            found = backend.stat(resolved.key)
+        except HeadraceError as error:
+            raise error.at(path=resolved.path.text, store=backend.name) from error.__cause__
+        if isinstance(found, ObjectVersion):
+            self._listings.prove(folder, child, found)
+            self._metadata.put(Observation(found, now))
+        else:
+            self._listings.prove(folder, child, None)
+            self._metadata.forget(ref)
+        return found
+
+    def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
+        backend = self._stores[mount.path].backend
+        folder = str(resolved.ref).rstrip("/")
+        remember = not backend.stat_is_cheap
+        now = self._clock.monotonic()
+        if remember:
+            self._listings.begin(folder, now)
+        token: str | None = None
+        while True:
+            try:
+                page = backend.list_page(resolved.key, token)
+            except HeadraceError as error:
+                raise error.at(path=resolved.path.text, store=backend.name) from error.__cause__
+            settled = {
+                child.name: child.version
+                for child in page.children
+                if child.version is not None and child.settled
+            }
+            if remember:
+                self._listings.add(folder, settled)
+            for version in settled.values():
+                self._metadata.put(Observation(version, now))
+            for child in page.children:
+                yield Entry(resolved.path.child(child.name), mount.path, child.version)
+            token = page.next_token
+            if token is None:
+                return
+
+    def _mount_point(self, path: NamespacePath, point: NamespacePath | None) -> Entry:
+        """How a mount point shows in its parent: never waiting for a store that may be far."""
+        store = self._stores.get(point) if point is not None else None
+        if store is not None and store.backend.stat_is_cheap:
+            try:
+                found = store.backend.stat("")
+            except HeadraceError:
+                found = None  # it is still a mount point; opening it will say what is wrong
+            if isinstance(found, ObjectVersion):
+                return Entry(path, point, found)
+        return Entry(path, point)
+
+    def _root_in(self, store: MountedStore, space: str) -> Location | None:
+        root = self._fixed_roots.get(store.mount.path)
+        if root is None:
+            if not space.startswith("file:"):
+                return None
+            root = store.backend.locate("")
+        return root if root.space == space else None
+
+
+def _below(key: str, root: str) -> str | None:
+    """What follows the folder `root` in `key`; None where it does not lie in it."""
+    folder = root.rstrip("/")
+    if not folder:
+        return key.lstrip("/")
+    if key == folder:
+        return ""
+    return key[len(folder) + 1 :] if key.startswith(folder + "/") else None
+
+
+def _escape_hint(path: NamespacePath) -> str | None:
+    """A hint for those who write a URL's escapes: paths here are literal."""
+    if "%" in path.text:
+        return "paths are literal: write a space as a space, not as %20"
+    return None

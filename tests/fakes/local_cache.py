@@ -1,0 +1,77 @@
+"""A whole service over stores in memory, small enough that every bound is met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headrace_cache.eviction.s3_fifo import S3Fifo
+from headrace_cache.extent import ExtentShape
+from headrace_cache.extent_store import ExtentStore
+from headrace_cache.local_service import LocalService, Parts
+from headrace_cache.placement import Guarantee
+from headrace_cache.policy import UNRESTRICTED, Policy
+from headrace_cache.reader import Home, Reader
+from headrace_cache.single_flight import Flights
+from headrace_cache.tiers.memory import Extent, MemoryTier
+from headrace_namespace.backends.observe import ObservedBackend
+from headrace_namespace.freshness import CHECK, Freshness
+from headrace_namespace.metadata.listings import Listings
+from headrace_namespace.metadata.memory import MemoryMetadata
+from headrace_namespace.metrics import Counters
+from headrace_namespace.mount_table import Mount
+from headrace_namespace.namespace import MountedStore, Namespace
+from headrace_namespace.offload import Offload
+from headrace_namespace.path import NamespacePath
+
+from tests.fakes.clock import ManualClock
+from tests.fakes.memory_backend import MemoryBackend
+from tests.fakes.page_tier import DictTier
+
+PAGE = 1 << 16
+
+
+@dataclass
+class Rig:
+    """A service and everything a test wants to reach into."""
+
+    backends: Mapping[str, MemoryBackend]
+    memory_bytes: int = 64 * PAGE
+    most_extents: int = 64
+    policy: Policy = UNRESTRICTED
+    ssd: DictTier | None = None
+    freshness: Freshness = CHECK
+    tags: tuple[str, ...] = ()
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.service = LocalService(self._build)
+
+    def _build(self, home: Home) -> Parts:
+        self.counters = Counters()
+        self.offload = Offload(threads=4)
+        stores: list[MountedStore] = []
+        for path, backend in self.backends.items():
+            observed = ObservedBackend(backend)
+            mount = Mount(NamespacePath.parse(path), backend.space, self.freshness, self.tags)
+            stores.append(MountedStore(mount, observed, observed))
+        self.namespace = Namespace(stores, MemoryMetadata(), Listings(), self.clock)
+        self.memory = MemoryTier(
+            limit_bytes=self.memory_bytes,
+            most_extents=self.most_extents,
+            rule=S3Fifo[Extent](),
+        )
+        shape = ExtentShape.for_tier(self.memory_bytes, PAGE)
+        self.store = ExtentStore(memory=self.memory, ssd=self.ssd, shape=shape)
+        reader = Reader(
+            home=home,
+            namespace=self.namespace,
+            policy=self.policy,
+            store=self.store,
+            flights=Flights(),
+            offload=self.offload,
+            counters=self.counters,
+            guarantee=Guarantee.UNATTESTED,
+            read_ahead_bytes=0,
+        )
+        return Parts(reader, self.store, self.namespace, self.offload, self.counters, lambda: None)
