@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from headrace_namespace.errors import ConfigError
@@ -29,8 +29,10 @@ def parse_toml(text: str, name: str) -> Table:
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number with too many digits
         raise ConfigError(f"{name} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{name} is not valid TOML: it is nested too deeply") from None
     return Table(data, _Document(name, _lines_of(text)), ())
 
 
@@ -65,6 +67,35 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
+    def plain(self) -> Mapping[str, object]:
+        """The table as plain values, for a fingerprint; counts as asking for nothing."""
+        return self._data
+
+    def with_texts(self, change: Callable[[str], str]) -> Table:
+        """The same table with `change` made to every text in it, however deep; keys stay.
+
+        A ValueError of `change` becomes a ConfigError that names the place.
+        """
+        data = {
+            key: self._changed((*self._place, key), self._data[key], change) for key in self._data
+        }
+        return Table(data, self._document, self._place)
+
+    def _changed(self, place: Place, value: object, change: Callable[[str], str]) -> object:
+        if isinstance(value, str):
+            try:
+                return change(value)
+            except ValueError as error:
+                where = self._document.where(place)
+                raise ConfigError(f"{where}: {_shown(place)}: {error}") from None
+        if isinstance(value, Mapping):
+            items = cast("Mapping[str, object]", value).items()
+            return {key: self._changed((*place, key), item, change) for key, item in items}
+        if isinstance(value, list | tuple):
+            parts = enumerate(cast("Sequence[object]", value))
+            return [self._changed((*place, index), item, change) for index, item in parts]
+        return value
+
     def error(self, key: str | None, message: str, hint: str | None = None) -> ConfigError:
         """An error about `key` of this table (or the whole table), naming file and line."""
         place = self._place if key is None else (*self._place, key)
@@ -76,7 +107,7 @@ class Table:
         """A text; required where `default` is None."""
         value = self._take(key, str)
         if value is None and default is None:
-            raise self.error(None, f"{key!r} is missing")
+            raise self._missing(key)
         return cast(str, default if value is None else value)
 
     def optional_text(self, key: str) -> str | None:
@@ -93,7 +124,7 @@ class Table:
         value = cast("int | None", self._take(key, int))
         if value is None:
             if default is None:
-                raise self.error(None, f"{key!r} is missing")
+                raise self._missing(key)
             return default
         if value < least:
             raise self.error(key, f"must be at least {least}, not {value}")
@@ -170,6 +201,11 @@ class Table:
                 hint = _near(key, allowed) or f"known here: {', '.join(allowed) or 'nothing'}"
                 raise self.error(key, "is not a known key", hint)
 
+    def _missing(self, key: str) -> ConfigError:
+        close = difflib.get_close_matches(key, self._data.keys() - self._asked, n=1)
+        hint = f"is {close[0]!r} a misspelling of it?" if close else None
+        return self.error(None, f"{key!r} is missing", hint)
+
     def _take(self, key: str, kind: type) -> object:
         self._asked.add(key)
         if key not in self._data:
@@ -191,8 +227,9 @@ class Table:
 
 
 def _near(word: str, allowed: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else None
+    caseless = {candidate.lower(): candidate for candidate in allowed}
+    close = difflib.get_close_matches(word.lower(), caseless, n=1, cutoff=0.6)
+    return f"did you mean {caseless[close[0]]!r}?" if close else None
 
 
 def _shown(place: Place) -> str:
@@ -204,7 +241,8 @@ def _shown(place: Place) -> str:
 
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-_KEY = re.compile(r"\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
+_NAME = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_KEY = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 
 
 def _lines_of(text: str) -> dict[Place, int]:
@@ -215,11 +253,15 @@ def _lines_of(text: str) -> dict[Place, int]:
     lines: dict[Place, int] = {}
     counts: dict[Place, int] = {}
     header: Place = ()
-    for number, line in enumerate(text.splitlines(), start=1):
+    # TOML knows no other line ends; splitlines would also split at U+2028 within a text.
+    for number, line in enumerate(text.split("\n"), start=1):
         found = _HEADER.fullmatch(line)
         if found:
-            header = _resolved(found[2], counts, new=found[1] == "[[")
+            array = found[1] == "[["
+            header = _resolved(found[2], counts, new=array)
             lines.setdefault(header, number)
+            if array:
+                lines.setdefault(header[:-1], number)  # for a complaint about the array itself
         elif key := _KEY.match(line):
             place: Place = header
             for part in _names(key[1]):

@@ -32,7 +32,7 @@ class Freshness:
             raise ValueError("freshness is check, pinned or an age, not true or false")
         try:
             seconds = float(value) if isinstance(value, int | float) else parse_seconds(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ValueError(
                 f"freshness is check, pinned or an age such as 30s or 10m, not {value!r}"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -48,4 +49,7 @@ def _quantity(text: str, factors: Mapping[str, float]) -> tuple[float, float]:
     if match is None or match[2].lower() not in factors:
         units = ", ".join(unit for unit in factors if unit)
         raise ValueError(f"{text!r} is not a number with one of the units {units}")
-    return float(match[1]), factors[match[2].lower()]
+    value, factor = float(match[1]), factors[match[2].lower()]
+    if math.isinf(value * factor):
+        raise ValueError("a number of that many digits is no quantity")
+    return value, factor
