@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from headrace_cache.policy_file import parse_policy
 from headrace_cache.service import OpenObject
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied, VersionGone
 from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
-
 from tests.fakes.local_cache import PAGE, Rig
 from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.page_tier import DictTier

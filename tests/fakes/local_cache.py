@@ -11,7 +11,7 @@ from headrace_cache.extent_store import ExtentStore
 from headrace_cache.local_service import LocalService, Parts
 from headrace_cache.placement import Guarantee
 from headrace_cache.policy import UNRESTRICTED, Policy
-from headrace_cache.reader import Home, Reader
+from headrace_cache.reader import Reader
 from headrace_cache.single_flight import Flights
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_namespace.backends.observe import ObservedBackend
@@ -23,7 +23,6 @@ from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import MountedStore, Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
-
 from tests.fakes.clock import ManualClock
 from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.page_tier import DictTier
@@ -47,7 +46,7 @@ class Rig:
     def __post_init__(self) -> None:
         self.service = LocalService(self._build)
 
-    def _build(self, home: Home) -> Parts:
+    def _build(self) -> Parts:
         self.counters = Counters()
         self.offload = Offload(threads=4)
         stores: list[MountedStore] = []
@@ -64,7 +63,6 @@ class Rig:
         shape = ExtentShape.for_tier(self.memory_bytes, PAGE)
         self.store = ExtentStore(memory=self.memory, ssd=self.ssd, shape=shape)
         reader = Reader(
-            home=home,
             namespace=self.namespace,
             policy=self.policy,
             store=self.store,

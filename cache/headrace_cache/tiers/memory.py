@@ -40,9 +40,7 @@ class Span:
         "start",
     )
 
-    def __init__(
-        self, extent: Extent, base: int, start: int, length: int, page_bytes: int
-    ) -> None:
+    def __init__(self, extent: Extent, base: int, start: int, length: int, page_bytes: int) -> None:
         self.extent = extent
         self.base = base
         self.start = start
@@ -93,7 +91,17 @@ class SpanOwner(Protocol):
 class Extent:
     """A run of backing memory, the unit of eviction; one object's, or an arena of several."""
 
-    __slots__ = ("bytes_held", "filling", "gone", "key", "mapping", "owners", "size", "taken", "uses")
+    __slots__ = (
+        "bytes_held",
+        "filling",
+        "gone",
+        "key",
+        "mapping",
+        "owners",
+        "size",
+        "taken",
+        "uses",
+    )
 
     def __init__(self, key: Hashable, size: int) -> None:
         self.key = key
@@ -217,5 +225,3 @@ class MemoryTier:
 def whole_kernel_pages(count: int) -> int:
     """`count` bytes rounded up to what the kernel gives."""
     return -(-count // KERNEL_PAGE_BYTES) * KERNEL_PAGE_BYTES
-
-

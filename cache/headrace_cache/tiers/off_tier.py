@@ -1,0 +1,43 @@
+"""A tier that is off: it holds nothing and never fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace_cache.page import PageId
+from headrace_cache.tiers.protocol import TierUsage
+
+
+class OffTier:
+    """Stands in for a tier whose folder cannot be used; `limit_bytes` is what was asked for."""
+
+    def __init__(self, limit_bytes: int = 0) -> None:
+        self._limit_bytes = limit_bytes
+
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
+        """Nothing is here."""
+        return [False] * len(pages)
+
+    def store(self, pages: Sequence[tuple[PageId, memoryview]]) -> None:
+        """Nothing is kept."""
+
+    def holds(self, page: PageId) -> bool:
+        """False."""
+        return False
+
+    def forget(self, version: bytes) -> int:
+        """Nothing to forget: 0."""
+        return 0
+
+    def usage(self) -> TierUsage:
+        """Nothing used."""
+        return TierUsage(0, self._limit_bytes, 0)
+
+    def flush(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def after_fork_in_child(self) -> None:
+        """Nothing was open."""

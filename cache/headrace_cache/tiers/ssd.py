@@ -1,0 +1,45 @@
+"""Builds the sealed SSD tier: the one way in to its rooms."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from headrace_cache.tiers.fork_aware import ForkAwareTier
+from headrace_cache.tiers.key_file import load_or_make_key
+from headrace_cache.tiers.off_tier import OffTier
+from headrace_cache.tiers.ssd_folder import FolderUnusable
+from headrace_cache.tiers.ssd_limits import limits_of
+from headrace_cache.tiers.ssd_tier import SsdTier
+from headrace_namespace.clock import Clock, SystemClock
+from headrace_namespace.metadata.lmdb_env import IndexFault
+
+_log = logging.getLogger(__name__)
+
+
+def open_ssd_tier(
+    *,
+    folder: Path,
+    limit_bytes: int,
+    key_file: Path,
+    page_bytes: int,
+    clock: Clock | None = None,
+) -> ForkAwareTier:
+    """The sealed SSD tier in `folder`, which processes may share.
+
+    Never takes more than `limit_bytes` of disk, index included. Raises ConfigError where the limit
+    is below what can work, or the key file lies in the folder, may be read by others or is no key.
+    Where the folder or the key file cannot be used at all, warns once and returns a tier that is
+    off.
+    """
+    limits = limits_of(limit_bytes, page_bytes)
+    if sys.platform == "win32":
+        _log.warning("the SSD tier is off: it needs file locks that this system does not have")
+        return OffTier(limit_bytes)
+    try:
+        key = load_or_make_key(key_file, folder)
+        return SsdTier(folder, limits, key, clock or SystemClock())
+    except (FolderUnusable, IndexFault, OSError) as error:
+        _log.warning("the SSD tier in %s is off: %s", folder, error)
+        return OffTier(limit_bytes)

@@ -1,0 +1,197 @@
+"""The SSD tier's folder: who uses it, whether what lies there is ours, and starting it anew.
+
+    folder/opening.lock    held while a process opens the folder
+    folder/users.lock      held shared by every tier that uses the folder
+    folder/index/          the LMDB environment (`ssd_records`)
+    folder/pages/          the segment files (`ssd_segments`)
+
+A folder is started anew, never repaired, and only by a process that can lock `users.lock` alone.
+`opening.lock` is what makes the change from alone to shared safe: a lock cannot be exchanged for
+another in one step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace_cache.tiers.file_lock import try_lock
+from headrace_cache.tiers.sealing import KeyWrap, ObjectIds, new_data_key
+from headrace_cache.tiers.ssd_index import SsdIndex
+from headrace_cache.tiers.ssd_limits import Limits
+from headrace_cache.tiers.ssd_records import KeyRecord, pack_format
+from headrace_cache.tiers.ssd_segments import SegmentFiles, SegmentReader
+from headrace_cache.tiers.ssd_space import Space
+from headrace_cache.tiers.ssd_tables import Tables, Transaction
+from headrace_namespace.clock import Clock
+from headrace_namespace.metadata.lmdb_env import (
+    IndexDamaged,
+    SharedEnvironment,
+    acquire,
+    release,
+)
+
+_log = logging.getLogger(__name__)
+
+#: Opening takes milliseconds, after a crash with thousands of segments perhaps a second. Ten
+#: seconds mean that its holder is stopped; the tier is then off rather than stuck with it.
+_OPENING_WAIT_SECONDS = 10.0
+_OPENING_POLL_SECONDS = 0.01
+
+#: What wrapping the identity key binds it to.
+_IDENTITY_PURPOSE = b"headrace identity key"
+
+#: The first key-encryption key of a folder; a rotation counts on.
+_FIRST_KEY_NUMBER = 1
+
+
+class FolderUnusable(Exception):
+    """The folder cannot be used by this process now; the message says why."""
+
+
+@dataclass(slots=True)
+class OpenFolder:
+    """A folder in use, and the rooms that work in it."""
+
+    environment: SharedEnvironment
+    tables: Tables
+    space: Space
+    index: SsdIndex
+    reader: SegmentReader
+    ids: ObjectIds
+    wrap: KeyWrap
+    key_number: int
+    users_lock: int
+
+    def close(self) -> None:
+        """Let go of all files; nobody may be using them."""
+        self.reader.close()
+        release(self.environment)
+        os.close(self.users_lock)
+
+    def abandon_in_child(self) -> None:
+        """Close what a fork inherited. The environment drops itself in the child; the parent's
+        lock is on the open file that it still holds."""
+        self.reader.abandon_in_child()
+        os.close(self.users_lock)
+
+
+class _Stranger(Exception):
+    """What lies in the folder is not ours to read; the message says why."""
+
+
+def open_folder(folder: Path, limits: Limits, key: bytes, clock: Clock) -> OpenFolder:
+    """Use the folder, made where it is missing and started anew where it cannot be read.
+
+    Raises FolderUnusable, IndexFault, OSError.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    opening = os.open(folder / "opening.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _wait_for(opening, folder, clock)
+        users = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            alone = try_lock(users, exclusive=True)
+            opened = _open_or_start_anew(folder, limits, key, users, alone=alone)
+            if not try_lock(users, exclusive=False):
+                opened.reader.close()
+                release(opened.environment)
+                raise FolderUnusable(f"the cache folder {folder} is locked by another program")
+            return opened
+        except BaseException:
+            os.close(users)
+            raise
+    finally:
+        os.close(opening)
+
+
+def _wait_for(opening: int, folder: Path, clock: Clock) -> None:
+    stop = clock.monotonic() + _OPENING_WAIT_SECONDS
+    while not try_lock(opening, exclusive=True):
+        if clock.monotonic() > stop:
+            raise FolderUnusable(
+                f"another process has been opening the cache folder {folder} "
+                f"for {_OPENING_WAIT_SECONDS:.0f} seconds"
+            )
+        clock.sleep(_OPENING_POLL_SECONDS)
+
+
+def _open_or_start_anew(
+    folder: Path, limits: Limits, key: bytes, users: int, *, alone: bool
+) -> OpenFolder:
+    try:
+        return _open(folder, limits, key, users, alone=alone)
+    except (_Stranger, IndexDamaged, struct.error) as error:
+        if not alone:
+            raise FolderUnusable(
+                f"the cache folder {folder} is in use by another process, and {error}"
+            ) from error
+        _log.warning("the cache folder %s starts empty: %s", folder, error)
+    _clear(folder)
+    return _open(folder, limits, key, users, alone=True)
+
+
+def _open(folder: Path, limits: Limits, key: bytes, users: int, *, alone: bool) -> OpenFolder:
+    files = SegmentFiles(folder / "pages")
+    data = folder / "index" / "data.mdb"
+    if data.exists() and data.stat().st_size > limits.index_bytes:
+        raise _Stranger("its index is larger than the limit allows")
+    environment = acquire(folder / "index", limits.index_bytes)
+    try:
+        # Asked before anything is read: LMDB reads through a mapping, and what is cut off a file
+        # cannot be read without a SIGBUS.
+        if not environment.is_whole():
+            raise IndexDamaged("its index was cut short")
+        tables = Tables(environment)
+        space = Space(tables, files, limits)
+        wrap = KeyWrap(key)
+        with environment.write() as txn:
+            record, identity_key = _identified(tables, txn, wrap)
+            space.settle(txn)
+    except BaseException:
+        release(environment)
+        raise
+    return OpenFolder(
+        environment=environment,
+        tables=tables,
+        space=space,
+        index=SsdIndex(tables, space, limits),
+        reader=SegmentReader(files),
+        ids=ObjectIds(identity_key),
+        wrap=wrap,
+        key_number=record.number,
+        users_lock=users,
+    )
+
+
+def _identified(tables: Tables, txn: Transaction, wrap: KeyWrap) -> tuple[KeyRecord, bytes]:
+    """The folder's key record and identity key; both made in a new folder."""
+    found = tables.format(txn)
+    record = tables.key(txn)
+    if found is None and record is None:
+        identity_key = new_data_key()
+        wrapped = wrap.wrap(identity_key, _IDENTITY_PURPOSE)
+        record = KeyRecord(_FIRST_KEY_NUMBER, wrap.fingerprint, wrapped)
+        tables.put_format(txn)
+        tables.put_key(txn, record)
+        return record, identity_key
+    if found != pack_format():
+        raise _Stranger("it was written by another version of headrace")
+    if record is None or record.fingerprint != wrap.fingerprint:
+        raise _Stranger("it was sealed under another key than that of the key file")
+    known_key = wrap.unwrap(record.wrapped_identity_key, _IDENTITY_PURPOSE)
+    if known_key is None:
+        raise IndexDamaged("its identity key does not open")
+    return record, known_key
+
+
+def _clear(folder: Path) -> None:
+    """Remove the index and the segments, and nothing that is not ours."""
+    for name in ("data.mdb", "lock.mdb"):
+        (folder / "index" / name).unlink(missing_ok=True)
+    files = SegmentFiles(folder / "pages")
+    for segment in files.listed():
+        files.remove(segment)

@@ -1,0 +1,77 @@
+"""How the SSD tier divides the bytes it may use; pure reckoning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace_cache.tiers.sealing import OVERHEAD_BYTES
+from headrace_namespace.errors import ConfigError
+from headrace_namespace.metadata.lmdb_env import LOCK_FILE_BYTES
+from headrace_namespace.units import format_bytes
+
+MIB = 1 << 20
+
+#: Below this the index would take more than a tenth, and there would be too few segments to evict.
+LEAST_LIMIT_BYTES = 16 * MIB
+#: The least limit in pages: seven segments of two pages, and the index.
+LEAST_LIMIT_PAGES = 16
+
+#: One sixteenth for the index is enough for objects of 7 KiB on average; smaller ones leave
+#: earlier.
+_INDEX_SHARE = 16
+_LEAST_INDEX_BYTES, _MOST_INDEX_BYTES = MIB, 16 << 30
+
+#: Sixteen segments or more: eviction takes a sixteenth at once, and a handful of processes can each
+#: hold one open.
+_SEGMENTS = 16
+#: 64 MiB are unlinked in a few milliseconds; larger ones would win nothing.
+_LEAST_SEGMENT_BYTES, _MOST_SEGMENT_BYTES = 2 * MIB, 64 * MIB
+
+#: How full the index may be before segments leave on its account. Every change in LMDB copies pages
+#: first, and pages freed return only with the next transactions.
+INDEX_FULL_SHARE = 0.7
+
+#: What an object of one page takes in the index at most, as measured (tests/bench/ssd_tier.py).
+BYTES_PER_OBJECT = 300
+
+#: The two empty lock files and the folders' own blocks.
+_FOLDER_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The tier's bounds: all of it, its index's map, its segment files together, one of them."""
+
+    limit_bytes: int
+    page_bytes: int
+    index_bytes: int
+    data_bytes: int
+    segment_bytes: int
+    segment_pages: int
+
+
+def limits_of(limit_bytes: int, page_bytes: int) -> Limits:
+    """The parts of `limit_bytes`; their sum is at most that. Raises ConfigError if too few."""
+    least = max(LEAST_LIMIT_BYTES, LEAST_LIMIT_PAGES * page_bytes)
+    if limit_bytes < least:
+        raise ConfigError(
+            f"the SSD tier cannot work with {format_bytes(limit_bytes)}",
+            hint=f"give it at least {format_bytes(least)}, or none at all",
+        )
+    index_bytes = min(max(limit_bytes // _INDEX_SHARE, _LEAST_INDEX_BYTES), _MOST_INDEX_BYTES)
+    index_bytes -= index_bytes % MIB
+    data_bytes = limit_bytes - index_bytes - LOCK_FILE_BYTES - _FOLDER_BYTES
+    # Two pages at least, so that the rest of a segment that no page fits into stays below a half.
+    floor = max(_LEAST_SEGMENT_BYTES, 2 * (page_bytes + OVERHEAD_BYTES))
+    segment_bytes = max(min(data_bytes // _SEGMENTS, _MOST_SEGMENT_BYTES), floor)
+    objects = int(index_bytes * INDEX_FULL_SHARE) // BYTES_PER_OBJECT
+    return Limits(
+        limit_bytes=limit_bytes,
+        page_bytes=page_bytes,
+        index_bytes=index_bytes,
+        data_bytes=data_bytes,
+        segment_bytes=segment_bytes,
+        # A segment of tiny objects is full when its share of the index is: else the first segment
+        # alone could fill the index, with no older one to make room.
+        segment_pages=objects // (data_bytes // segment_bytes),
+    )

@@ -1,0 +1,179 @@
+"""A tier that stores in the background, so that a reader does not wait for sealing.
+
+It changes one thing of the tier it wraps: `store` puts the pages into a bounded queue, and one
+thread seals them in batches. Nothing is lost to the bound: where the queue is full the caller seals
+its own pages, which slows exactly those who store faster than the disk takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from headrace_cache.page import PageId
+from headrace_cache.tiers.fork_aware import ForkAwareTier
+from headrace_cache.tiers.protocol import TierUsage
+
+_log = logging.getLogger(__name__)
+
+#: What the thread takes at once: enough to spread a commit (a tenth of a millisecond here, some
+#: milliseconds on a slow disk) over, little enough that its memory soon returns.
+BATCH_BYTES = 32 << 20
+BATCH_PAGES = 1024
+
+#: How long `flush` waits for the queue. A backlog of 1 GiB takes about a second on an SSD; a minute
+#: means that the disk hangs, and the pages, being a cache's, may be missed.
+FLUSH_SECONDS = 60.0
+
+#: How long `forget` waits for a batch that is just being stored.
+FORGET_SECONDS = 10.0
+
+_Page = tuple[PageId, memoryview]
+
+
+class WriteBehindTier:
+    """Stores into `inner` from a thread of its own; holds at most `backlog_bytes` of pages for it.
+
+    `store` keeps views of the caller's memory until its pages are sealed: the caller must not write
+    to that memory before `flush`. (Pages only go from absent to present, so nobody does.) The
+    caller's own memoryview objects are its own; what is kept are views of the same memory, released
+    as soon as they are sealed.
+    """
+
+    def __init__(self, inner: ForkAwareTier, backlog_bytes: int) -> None:
+        self._inner = inner
+        self._backlog_bytes = backlog_bytes
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._queue: deque[_Page] = deque()
+        #: Pages queued or being stored.
+        self._waiting: set[PageId] = set()
+        self._queued_bytes = 0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def load(self, pages: Sequence[_Page]) -> list[bool]:
+        """From `inner`; pages still queued are in the caller's memory anyway."""
+        return self._inner.load(pages)
+
+    def store(self, pages: Sequence[_Page]) -> None:
+        """Queue the pages, or store them now where the queue has no room for them."""
+        self._notice_fork()
+        own: list[_Page] = []
+        with self._changed:
+            for page, view in pages:
+                if self._closed or self._queued_bytes + len(view) > self._backlog_bytes:
+                    own.append((page, view))
+                elif page not in self._waiting:
+                    self._waiting.add(page)
+                    self._queue.append((page, memoryview(view)))
+                    self._queued_bytes += len(view)
+            if self._queue and self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="headrace-ssd-writer", daemon=True
+                )
+                self._thread.start()
+            self._changed.notify_all()
+        if own:
+            self._inner.store(own)
+
+    def holds(self, page: PageId) -> bool:
+        """Whether `inner` keeps the page, or soon will."""
+        self._notice_fork()
+        return page in self._waiting or self._inner.holds(page)
+
+    def forget(self, version: bytes) -> int:
+        """Forget the version's pages, those in the queue too."""
+        self._notice_fork()
+        forgotten = 0
+        with self._changed:
+            kept: deque[_Page] = deque()
+            for page, view in self._queue:
+                if page.version == version:
+                    forgotten += len(view)
+                    self._queued_bytes -= len(view)
+                    self._waiting.discard(page)
+                    view.release()
+                else:
+                    kept.append((page, view))
+            self._queue = kept
+            # What is being sealed just now would come back after it was forgotten.
+            self._changed.wait_for(
+                lambda: all(page.version != version for page in self._waiting), FORGET_SECONDS
+            )
+        return forgotten + self._inner.forget(version)
+
+    def usage(self) -> TierUsage:
+        """As `inner` says; queued pages count when they are stored."""
+        return self._inner.usage()
+
+    def flush(self) -> None:
+        """Wait until all that was queued is stored, but no longer than `FLUSH_SECONDS`."""
+        self._notice_fork()
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._waiting, FLUSH_SECONDS):
+                _log.warning(
+                    "the SSD tier did not take %d pages within %.0f seconds; they may be missed",
+                    len(self._waiting),
+                    FLUSH_SECONDS,
+                )
+        self._inner.flush()
+
+    def close(self) -> None:
+        """Flush, end the thread and close `inner`."""
+        self.flush()
+        with self._changed:
+            self._closed = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None:
+            thread.join(FLUSH_SECONDS)
+        self._inner.close()
+
+    def after_fork_in_child(self) -> None:
+        """Drop the queue, which is the parent's to store, and start anew without a thread."""
+        queue = self._queue
+        self._pid = os.getpid()
+        self._changed = threading.Condition()
+        self._queue = deque()
+        self._waiting = set()
+        self._queued_bytes = 0
+        self._thread = None
+        for _, view in queue:
+            view.release()
+        self._inner.after_fork_in_child()
+
+    def _notice_fork(self) -> None:
+        if self._pid != os.getpid():
+            self.after_fork_in_child()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                batch = self._next_batch()
+            if not batch:
+                return
+            try:
+                self._inner.store(batch)
+            except Exception:
+                # A tier does not raise; if one does after all, the thread must live on.
+                _log.exception("storing %d pages in the background failed", len(batch))
+            finally:
+                with self._changed:
+                    for page, view in batch:
+                        self._waiting.discard(page)
+                        self._queued_bytes -= len(view)
+                        view.release()
+                    self._changed.notify_all()
+
+    def _next_batch(self) -> list[_Page]:
+        batch: list[_Page] = []
+        taken = 0
+        while self._queue and len(batch) < BATCH_PAGES and taken < BATCH_BYTES:
+            batch.append(self._queue.popleft())
+            taken += len(batch[-1][1])
+        return batch

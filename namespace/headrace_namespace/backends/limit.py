@@ -1,0 +1,93 @@
+"""A wrapper that bounds how many requests a store gets at once; it changes nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from headrace_namespace.backends.protocol import Backend, Folder, ListPage, Location
+from headrace_namespace.errors import StoreTimeout
+from headrace_namespace.identity import ObjectRef, ObjectVersion
+
+#: Enough streams of 8 MiB to fill 25 Gbit/s at 30 ms; each costs the store a thread.
+MOST_REQUESTS = 32
+#: Several large ranges' time at full load; who waits longer waits for a store that stands still.
+WAIT_SECONDS = 60.0
+
+
+class LimitedBackend:
+    """Lets at most `most_requests` reach the store at once; the others wait, a bounded time.
+
+    Raises StoreTimeout for those that waited `wait_seconds` in vain. It belongs inside the retries,
+    so that a pause between attempts holds nobody up.
+    """
+
+    def __init__(
+        self,
+        inner: Backend,
+        most_requests: int = MOST_REQUESTS,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        self._inner = inner
+        self._most = most_requests
+        self._wait_seconds = wait_seconds
+        self._renew()
+
+    @property
+    def name(self) -> str:
+        """As the store's."""
+        return self._inner.name
+
+    @property
+    def stat_is_cheap(self) -> bool:
+        """As the store's."""
+        return self._inner.stat_is_cheap
+
+    def ref(self, key: str) -> ObjectRef:
+        """As the store's; no request."""
+        return self._inner.ref(key)
+
+    def locate(self, key: str) -> Location:
+        """As the store's; no request."""
+        return self._inner.locate(key)
+
+    def stat(self, key: str) -> ObjectVersion | Folder | None:
+        """As the store's, in its turn."""
+        with self._slot():
+            return self._inner.stat(key)
+
+    def list_page(self, key: str, token: str | None) -> ListPage:
+        """As the store's, in its turn."""
+        with self._slot():
+            return self._inner.list_page(key, token)
+
+    def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
+        """As the store's, in its turn."""
+        with self._slot():
+            self._inner.read_into(version, start, target)
+
+    def close(self) -> None:
+        """As the store's."""
+        self._inner.close()
+
+    def _renew(self) -> None:
+        self._slots = threading.BoundedSemaphore(self._most)
+        self._pid = os.getpid()
+
+    @contextmanager
+    def _slot(self) -> Generator[None]:
+        if os.getpid() != self._pid:
+            self._renew()  # a forked child: the threads that held slots are not here
+        slots = self._slots
+        if not slots.acquire(timeout=self._wait_seconds):
+            raise StoreTimeout(
+                f"{self.name} is busy with {self._most} requests of this process, and none ended "
+                f"within {self._wait_seconds:g} s",
+                store=self.name,
+            )
+        try:
+            yield
+        finally:
+            slots.release()

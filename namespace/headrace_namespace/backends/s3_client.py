@@ -1,0 +1,155 @@
+"""Asking S3: which host, which signature, which region, and what its refusals mean."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from headrace_namespace.backends.s3_address import BucketAddress, bucket_address
+from headrace_namespace.backends.s3_errors import Fault, read_fault
+from headrace_namespace.backends.s3_http import HttpPool
+from headrace_namespace.backends.s3_options import S3Options
+from headrace_namespace.clock import Clock
+from headrace_namespace.errors import AccessRefused, HeadraceError
+
+if TYPE_CHECKING:
+    from headrace_namespace.backends.s3_signing import Signer
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """Where requests go now: the region that they are signed for, the address, its connections."""
+
+    region: str
+    address: BucketAddress
+    pool: HttpPool
+
+
+class S3Client:
+    """Requests for one bucket; `store` names it in errors. Thread-safe; touches no network until
+    it is asked."""
+
+    def __init__(self, bucket: str, options: S3Options, clock: Clock, store: str) -> None:
+        self._bucket = bucket
+        self._options = options
+        self._clock = clock
+        self._store = store
+        self._lock = threading.Lock()
+        self._signer: Signer | None = None
+        self._route: _Route | None = None
+
+    def ask(
+        self,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        take: Callable[[http.client.HTTPResponse], _T],
+    ) -> _T:
+        """What `take` makes of the answer to a request for `key` (empty: for the bucket).
+
+        Asks once, or twice where the bucket turns out to lie in another region, which is then
+        remembered. Raises Fault for what S3 refuses, and headrace's errors for the rest."""
+        route = self._route or self._first_route()
+        try:
+            try:
+                return self._ask_at(route, method, key, query, headers, take)
+            except Fault as fault:
+                region = fault.region_instead_of(route.region)
+                if region is None:
+                    raise
+            return self._ask_at(self._move(route, region), method, key, query, headers, take)
+        except HeadraceError as error:
+            raise error.at(store=self._store) from error.__cause__
+
+    def error(self, fault: Fault) -> HeadraceError:
+        """What a refusal means, as an error that names the store."""
+        route = self._route
+        where = route.address.endpoint if route is not None else self._options.endpoint
+        error = fault.error(
+            bucket=self._bucket,
+            endpoint=str(where),
+            region=route.region if route is not None else "",
+            now=self._clock.now(),
+        )
+        if self._options.anon and isinstance(error, AccessRefused):
+            error.hint = "the mount is anonymous (anon = true); the bucket may want credentials"
+        return error.at(store=self._store)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            route, self._route = self._route, None
+        if route is not None:
+            route.pool.close()
+
+    def _ask_at(
+        self,
+        route: _Route,
+        method: str,
+        key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        take: Callable[[http.client.HTTPResponse], _T],
+    ) -> _T:
+        target = route.address.target(key, query)
+        endpoint = route.address.endpoint
+        sent = {"Host": endpoint.authority, "User-Agent": "headrace", **headers}
+        # Bytes are kept as they are stored: nobody on the way may compress them.
+        sent["Accept-Encoding"] = "identity"
+        if self._signer is not None:
+            url = f"{endpoint.scheme}://{endpoint.authority}{target}"
+            sent |= self._signer.signed(method, url, endpoint.authority, route.region)
+        with route.pool.exchange(method, target, sent) as response:
+            if response.status in (200, 206):
+                return take(response)
+            fault = read_fault(response)
+        raise fault
+
+    def _first_route(self) -> _Route:
+        with self._lock:
+            if self._route is None:
+                region = self._options.region or "us-east-1"
+                if self._options.endpoint is None or not self._options.anon:
+                    # Imported with the first request only: botocore takes 150 ms.
+                    from headrace_namespace.backends.s3_signing import Signer
+
+                    self._signer = Signer(self._options)
+                    region = self._signer.region()
+                self._route = self._route_to(region)
+            return self._route
+
+    def _move(self, old: _Route, region: str) -> _Route:
+        with self._lock:
+            if self._route is not old and self._route is not None:
+                return self._route  # another thread has moved already
+            new = self._route_to(region)
+            # Requests under way on the old pool end there; its connections close with them.
+            self._route = new
+        if new.pool is not old.pool:
+            old.pool.close()
+        return new
+
+    def _route_to(self, region: str) -> _Route:
+        options = self._options
+        endpoint = options.endpoint
+        if endpoint is None:
+            assert self._signer is not None
+            endpoint = self._signer.endpoint(region)
+        elif self._route is not None:
+            return _Route(region, self._route.address, self._route.pool)
+        custom = options.endpoint is not None
+        address = bucket_address(endpoint, self._bucket, options.style, custom=custom)
+        pool = HttpPool(
+            address.endpoint,
+            connect_seconds=options.connect_seconds,
+            read_seconds=options.read_seconds,
+            ca_bundle=options.ca_bundle,
+            most_connections=options.max_connections,
+        )
+        return _Route(region, address, pool)

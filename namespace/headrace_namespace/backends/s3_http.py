@@ -1,0 +1,232 @@
+"""One bounded pool of HTTP connections to one host, whose answers are read into given memory.
+
+The standard library's client fills a caller's buffer straight from the socket: twice the speed of
+the usual S3 clients at a third of their CPU. Proxies are not supported: the variables HTTP_PROXY
+and the like are not looked at.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+
+from headrace_namespace.backends.s3_address import Endpoint
+from headrace_namespace.errors import (
+    HeadraceError,
+    StoreAnswerWrong,
+    StoreTimeout,
+    StoreUnavailable,
+)
+
+#: How long a request may wait for one of the connections: several large ranges' time.
+WAIT_SECONDS = 60.0
+#: What is read off an unwanted answer to keep its connection; beyond, a new one is cheaper.
+DRAIN_BYTES = 64 << 10
+
+#: How a server shows that it closed a connection while it was idle.
+_CLOSED_IDLE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+class HttpPool:
+    """At most `most_connections` connections to one endpoint. Thread-safe, and safe to fork."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        connect_seconds: float,
+        read_seconds: float,
+        ca_bundle: str | None,
+        most_connections: int,
+    ) -> None:
+        self._endpoint = endpoint
+        self._connect_seconds = connect_seconds
+        self._read_seconds = read_seconds
+        self._most = most_connections
+        self._tls = (
+            ssl.create_default_context(cafile=ca_bundle) if endpoint.scheme == "https" else None
+        )
+        self._closed = False
+        self._renew()
+
+    @contextmanager
+    def exchange(
+        self, method: str, target: str, headers: Mapping[str, str]
+    ) -> Generator[http.client.HTTPResponse]:
+        """Send a request without a body and give its answer, to be read within the `with`.
+
+        An answer that was read to its end leaves its connection for the next. Raises
+        StoreUnavailable, StoreTimeout, or StoreAnswerWrong where it is no HTTP.
+        """
+        if os.getpid() != self._pid:
+            # A forked child shares the sockets with its parent: both would read each other's
+            # answers. Its copies of the locks may be held by threads that it does not have.
+            for connection in self._idle:
+                connection.close()
+            self._renew()
+        slots = self._slots
+        if not slots.acquire(timeout=WAIT_SECONDS):
+            raise StoreTimeout(
+                f"no connection to {self._endpoint} came free within {WAIT_SECONDS:.0f} s",
+                hint="raise max_connections",
+            )
+        try:
+            connection, response = self._send(method, target, headers)
+            try:
+                yield response
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if isinstance(error, HeadraceError):
+                    raise
+                raise self._translated(error) from error
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection, response)
+        finally:
+            slots.release()
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when they are given back."""
+        with self._lock:
+            self._closed = True
+            idle = list(self._idle)
+            self._idle.clear()
+        for connection in idle:
+            connection.close()
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(self._most)
+        self._idle: list[http.client.HTTPConnection] = []
+        self._pid = os.getpid()
+
+    def _send(
+        self, method: str, target: str, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        connection = self._idle_connection()
+        if connection is not None:
+            try:
+                return connection, _ask(connection, method, target, headers)
+            except _CLOSED_IDLE:
+                # Closed while it was idle. Nothing was answered, so asking anew is no second try.
+                connection.close()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                raise self._translated(error) from error
+        connection = self._connect()
+        try:
+            return connection, _ask(connection, method, target, headers)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._translated(error) from error
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._endpoint.host, self._endpoint.port
+        connection: http.client.HTTPConnection
+        if self._tls is None:
+            connection = http.client.HTTPConnection(host, port, timeout=self._connect_seconds)
+        else:
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=self._connect_seconds, context=self._tls
+            )
+        try:
+            connection.connect()
+        except TimeoutError as error:
+            raise StoreTimeout(
+                f"{self._endpoint} did not accept a connection within {self._connect_seconds:g} s"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._translated(error) from error
+        connection.sock.settimeout(self._read_seconds)
+        return connection
+
+    def _idle_connection(self) -> http.client.HTTPConnection | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            # An idle connection with something to read was closed by the server, or is out of step.
+            if not _readable(connection.sock):
+                return connection
+            connection.close()
+
+    def _give_back(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> None:
+        with suppress(OSError, http.client.HTTPException):
+            if not response.isclosed():
+                response.read(DRAIN_BYTES)
+        # http.client drops the socket itself where the server wants the connection closed.
+        usable = response.isclosed() and connection.sock is not None
+        if usable:
+            with self._lock:
+                if not self._closed and self._pid == os.getpid():
+                    self._idle.append(connection)
+                    return
+        connection.close()
+
+    def _translated(self, error: OSError | http.client.HTTPException) -> HeadraceError:
+        where = str(self._endpoint)
+        if isinstance(error, socket.gaierror):
+            return StoreUnavailable(
+                f"the host of {where} cannot be found: {error.strerror}",
+                hint="check endpoint_url, region and the network",
+            )
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return _for_good(
+                StoreUnavailable(
+                    f"the certificate of {where} is not trusted: {error.verify_message}",
+                    hint="for a private authority give its file as ca_bundle",
+                )
+            )
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            return _for_good(
+                StoreUnavailable(
+                    f"{where} does not speak TLS as it should: {error.reason or error}",
+                    hint="does the endpoint want http:// instead of https://?",
+                )
+            )
+        if isinstance(error, TimeoutError):
+            return StoreTimeout(f"{where} was silent for {self._read_seconds:g} s")
+        if isinstance(error, ConnectionRefusedError):
+            return StoreUnavailable(
+                f"nothing listens at {where}", hint="check endpoint_url, and whether it runs"
+            )
+        if isinstance(error, OSError):
+            return StoreUnavailable(f"the connection to {where} broke: {error}")
+        if isinstance(error, http.client.IncompleteRead):
+            return StoreUnavailable(f"{where} ended its answer too early")
+        return StoreAnswerWrong(
+            f"what listens at {where} does not speak HTTP: {type(error).__name__}",
+            hint="check the port, and http:// against https://",
+        )
+
+
+def _ask(
+    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]
+) -> http.client.HTTPResponse:
+    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    return connection.getresponse()
+
+
+def _readable(connected: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _for_good(error: StoreUnavailable) -> StoreUnavailable:
+    """Say of an error that asking again cannot help."""
+    error.retriable = False
+    return error

@@ -1,0 +1,118 @@
+"""Who we are to S3: the one file that knows botocore.
+
+botocore finds credentials wherever AWS's own tools do (profile, role, SSO, container, instance,
+and the process's own AWS_* variables), renews them, signs requests and knows AWS's hosts. Importing
+it takes 150 ms, so this file is imported with the first request and not at all for other stores.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials, SharedCredentialProvider
+from botocore.exceptions import BotoCoreError, HTTPClientError, ProfileNotFound
+from botocore.session import Session
+
+from headrace_namespace.backends.s3_address import Endpoint
+from headrace_namespace.backends.s3_options import S3Options
+from headrace_namespace.errors import ConfigError, CredentialsRefused, StoreUnavailable
+
+_NONE_HINT = (
+    "give profile, key_env with secret_env, or credentials_file in the mount's options, "
+    "or anon = true for a public bucket"
+)
+
+
+class _HasFrozen(Protocol):
+    def get_frozen_credentials(self) -> ReadOnlyCredentials: ...
+
+
+class Signer:
+    """Signs requests as the options say, with credentials that renew themselves. Thread-safe."""
+
+    def __init__(self, options: S3Options) -> None:
+        self._options = options
+        self._session = Session(profile=options.profile)
+        self._lock = threading.Lock()
+        self._credentials: _HasFrozen | None = None
+        if options.endpoint is None:
+            self._refuse_configured_endpoint()
+
+    def region(self) -> str:
+        """The region to begin with: from the options, the profile, else us-east-1."""
+        if self._options.region is not None:
+            return self._options.region
+        if self._options.keys is not None or self._options.credentials_file is not None:
+            return "us-east-1"
+        try:
+            return str(self._session.get_config_variable("region") or "us-east-1")
+        except ProfileNotFound as error:
+            raise ConfigError(str(error)) from error
+
+    def endpoint(self, region: str) -> Endpoint:
+        """AWS's own endpoint in a region."""
+        resolver = self._session.get_component("endpoint_resolver")
+        found = resolver.construct_endpoint("s3", region)
+        if not found:
+            raise ConfigError(f"AWS has no region {region!r}", hint="set endpoint_url or region")
+        return Endpoint("https", found["hostname"], 443)
+
+    def signed(self, method: str, url: str, host: str, region: str) -> dict[str, str]:
+        """The headers that make a request ours; none where the mount is anonymous.
+
+        Only the host and the x-amz headers are signed: gateways on the way may change others.
+        Raises CredentialsRefused where there are no credentials.
+        """
+        if self._options.anon:
+            return {}
+        request = AWSRequest(method=method, url=url, headers={"Host": host})
+        S3SigV4Auth(self._frozen(), "s3", region).add_auth(request)
+        return {name: value for name, value in request.headers.items() if name != "Host"}
+
+    def _frozen(self) -> ReadOnlyCredentials:
+        try:
+            with self._lock:
+                if self._credentials is None:
+                    self._credentials = self._find()
+            return self._credentials.get_frozen_credentials()
+        except HTTPClientError as error:
+            raise StoreUnavailable(f"the credentials could not be fetched: {error}") from error
+        except ProfileNotFound as error:
+            raise ConfigError(str(error)) from error
+        except BotoCoreError as error:
+            raise CredentialsRefused(f"no credentials: {error}", hint=_NONE_HINT) from error
+
+    def _find(self) -> _HasFrozen:
+        options = self._options
+        found: _HasFrozen | None
+        if options.keys is not None:
+            return Credentials(options.keys.key, options.keys.secret, options.keys.token)
+        if options.credentials_file is not None:
+            profile = options.profile or "default"
+            found = SharedCredentialProvider(options.credentials_file, profile).load()
+            if found is None:
+                raise CredentialsRefused(
+                    f"{options.credentials_file} has no credentials for the profile {profile!r}"
+                )
+            return found
+        found = self._session.get_credentials()
+        if found is None:
+            raise CredentialsRefused("no credentials were found", hint=_NONE_HINT)
+        return found
+
+    def _refuse_configured_endpoint(self) -> None:
+        """A profile may name an endpoint; going to AWS instead would be the wrong store."""
+        if self._options.keys is not None or self._options.credentials_file is not None:
+            return
+        try:
+            url = self._session.get_scoped_config().get("endpoint_url")
+        except ProfileNotFound as error:
+            raise ConfigError(str(error)) from error
+        if url:
+            raise ConfigError(
+                "the AWS profile names an endpoint_url, which would be part of the store's name",
+                hint=f'write endpoint_url = "{url}" in the mount\'s options',
+            )

@@ -1,0 +1,94 @@
+"""A process that uses an SSD tier: `churn SEED THREADS ROUNDS` (0 rounds: until killed).
+
+It stores and loads pages whose content follows from their name, so that every process can tell
+whether a page is right; it prints a line per round, and exits with 1 where one was wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import threading
+from pathlib import Path
+
+from headrace_cache.page import PageId
+from headrace_cache.tiers.protocol import PageTier
+from tests.cache.tiers.ssd_world import SsdWorld
+from tests.conformance.page_tier_suite import random_page, text_page, version
+
+VERSIONS, PAGES = 40, 8
+
+
+def content(page: PageId) -> bytes:
+    chance = random.Random(page.version + bytes([page.index, 1]))
+    length = chance.choice([100, 5000, 70_000, 300_000, 1 << 20])
+    return chance.choice([random_page, text_page])(page, length)
+
+
+def all_pages() -> list[PageId]:
+    return [PageId(version(number), index) for number in range(VERSIONS) for index in range(PAGES)]
+
+
+def count_right(tier: PageTier) -> int:
+    """How many of all pages are served; raises where one is wrong."""
+    right = 0
+    for page in all_pages():
+        data = content(page)
+        target = bytearray(len(data))
+        if tier.load([(page, memoryview(target))]) == [True]:
+            if target != data:
+                raise AssertionError(f"{page} is wrong")
+            right += 1
+    return right
+
+
+def churn(tier: PageTier, seed: int, rounds: int) -> None:
+    chance = random.Random(seed)
+    done = 0
+    while not rounds or done < rounds:
+        done += 1
+        batch = [
+            PageId(version(chance.randrange(VERSIONS)), chance.randrange(PAGES)) for _ in range(4)
+        ]
+        datas = [content(page) for page in batch]
+        if chance.random() < 0.05:
+            tier.forget(batch[0].version)
+        tier.store(
+            [(page, memoryview(data)) for page, data in zip(batch, datas, strict=True)]
+        )
+        targets = [bytearray(len(data)) for data in datas]
+        answers = tier.load(
+            [(page, memoryview(target)) for page, target in zip(batch, targets, strict=True)]
+        )
+        for answer, target, data in zip(answers, targets, datas, strict=True):
+            if answer and target != data:
+                raise AssertionError("a page is wrong")
+        print(sum(answers), flush=True)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    root, limit, _, seed, threads, rounds = sys.argv[1:]
+    tier = SsdWorld(Path(root), int(limit)).open()
+    print("open", flush=True)
+    failed: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            churn(tier, int(seed) + number, int(rounds))
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    running = [threading.Thread(target=work, args=(number,)) for number in range(int(threads))]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    tier.close()
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
