@@ -28,6 +28,9 @@ from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_p
 from headrace_cache.tiers.protocol import PageTier, TierUsage
 from headrace_namespace.identity import ObjectVersion
 
+# Open objects look into spans; they see them through this gate.
+__all__ = ["CachedObject", "ExtentStore", "Fill", "Span"]
+
 #: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
 ARENA_ALIGNMENT = 64
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from headrace_cache.extent_store import ExtentStore
-from headrace_cache.reader import Home, Reader
-from headrace_cache.service import OpenObject, PolicyExplanation, Status
+from headrace_cache.open_object import OpenObject
+from headrace_cache.reader import Reader
+from headrace_cache.service import PolicyExplanation, Status
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.freshness import Freshness
@@ -39,11 +40,11 @@ class Parts:
 class LocalService:
     """The tree, read through a cache in this process. Safe to use from many threads and forks."""
 
-    def __init__(self, build: Callable[[Home], Parts]) -> None:
+    def __init__(self, build: Callable[[], Parts]) -> None:
         self._build = build
         self._lock = threading.Lock()
         self._closed = False
-        self._parts: Parts | None = build(self)
+        self._parts: Parts | None = build()
 
     def reader(self) -> Reader:
         """The reader to use now; in a forked child, another than the parent's."""
@@ -59,7 +60,7 @@ class LocalService:
 
     def open(self, path: NamespacePath, freshness: Freshness | None = None) -> OpenObject:
         """The object, its version pinned."""
-        return self.reader().open(path, freshness)
+        return OpenObject(self, self.reader().pin(path, freshness))
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and why."""
@@ -110,5 +111,5 @@ class LocalService:
             if self._closed:
                 raise ConfigError("this headrace service was closed", hint="connect again")
             if self._parts is None:
-                self._parts = self._build(self)
+                self._parts = self._build()
             return self._parts

@@ -15,7 +15,8 @@ from headrace_cache.placement import Guarantee
 from headrace_cache.policy import UNRESTRICTED, Policy
 from headrace_cache.policy_file import parse_policy
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES
-from headrace_cache.reader import Home, Reader
+from headrace_cache.reader import Reader
+from headrace_cache.service import CacheService
 from headrace_cache.single_flight import Flights
 from headrace_cache.tiers.backing import most_extents
 from headrace_cache.tiers.fork_aware import ForkAwareTier
@@ -38,7 +39,7 @@ def open_service(
     cache: CacheSettings,
     policy: PolicySource | None,
     context: BackendContext,
-) -> LocalService:
+) -> CacheService:
     """A cache in this process over these mounts. Raises ConfigError, also for a bad policy.
 
     No store is asked yet. A cache folder that cannot be used costs the SSD tier, not the service.
@@ -58,7 +59,6 @@ def _build(
     cache: CacheSettings,
     rules: Policy,
     context: BackendContext,
-    home: Home,
 ) -> Parts:
     counters = Counters()
     offload = Offload()
@@ -71,7 +71,6 @@ def _build(
     ssd = _open_ssd(cache) if cache.ssd_bytes else None
     store = ExtentStore(memory=memory, ssd=ssd, shape=ExtentShape.for_tier(cache.memory_bytes))
     reader = Reader(
-        home=home,
         namespace=namespace,
         policy=rules,
         store=store,

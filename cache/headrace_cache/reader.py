@@ -15,10 +15,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from headrace_cache.extent_store import CachedObject, ExtentStore
 from headrace_cache.page import page_range, runs
@@ -27,7 +25,6 @@ from headrace_cache.policy import Policy
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
 from headrace_cache.service import PolicyExplanation
 from headrace_cache.single_flight import Flight, Flights
-from headrace_cache.tiers.memory import Span
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied, VersionGone
 from headrace_namespace.freshness import Freshness
@@ -40,8 +37,6 @@ from headrace_namespace.resolution import Resolved
 
 #: One request to a store: large enough that its fixed cost does not matter (measured best on S3).
 REQUEST_BYTES = 8 << 20
-#: A long read goes in pieces of this size, so that it needs no more of memory than a few of them.
-PIECE_BYTES = 32 << 20
 #: A link on the way may be switched between resolving and asking; more often is no accident.
 MOST_RESOLVES = 4
 
@@ -54,12 +49,14 @@ class Governed:
     placement: Placement
 
 
-class Home(Protocol):
-    """Where the reader of this process is found: after a fork it is another than before."""
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What an open settled: path and mount, the version, and where its bytes may be kept."""
 
-    def reader(self) -> Reader:
-        """The reader to use now."""
-        ...
+    path: NamespacePath
+    mount: NamespacePath
+    version: ObjectVersion
+    placement: Placement
 
 
 class Reader:
@@ -68,7 +65,6 @@ class Reader:
     def __init__(
         self,
         *,
-        home: Home,
         namespace: Namespace,
         policy: Policy,
         store: ExtentStore,
@@ -78,7 +74,6 @@ class Reader:
         guarantee: Guarantee,
         read_ahead_bytes: int = WIDEST_WINDOW_BYTES,
     ) -> None:
-        self._home = home
         self._namespace = namespace
         self._policy = policy
         self._store = store
@@ -89,14 +84,18 @@ class Reader:
         self._read_ahead_bytes = read_ahead_bytes
         self._request_pages = max(1, REQUEST_BYTES // store.shape.page_bytes)
 
-    # Steps 1 to 4: from a path to an open object.
+    # Steps 1 to 4: from a path to a pinned version.
 
-    def open(self, path: NamespacePath, freshness: Freshness | None = None) -> OpenObject:
+    def pin(self, path: NamespacePath, freshness: Freshness | None = None) -> Pinned:
         """The object at `path`, its version pinned. Raises NotFound, IsFolder, PolicyDenied."""
         governed, entry = self._found(path, freshness, reading=True)
-        if entry.version is None:
+        if entry.version is None or entry.mount is None:
             raise IsFolder(f"{path} is a folder", path=path.text)
-        return OpenObject(self._home, governed, entry.version)
+        return Pinned(path, entry.mount, entry.version, governed.placement)
+
+    def attach(self, pinned: Pinned) -> CachedObject:
+        """What the tiers hold, and may hold, of this version under its placement."""
+        return self._store.attach(pinned.version, pinned.placement)
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is now. Raises NotFound, PolicyDenied."""
@@ -174,11 +173,7 @@ class Reader:
             f"a link on the way to {path} keeps changing", path=path.text, hint="open it again"
         )
 
-    # Steps 5 to 10: from an open object to bytes.
-
-    def attach(self, version: ObjectVersion, placement: Placement) -> CachedObject:
-        """What the tiers hold of this version, under this placement."""
-        return self._store.attach(version, placement)
+    # Steps 5 to 10: from a pinned version to bytes; `OpenObject` asks these.
 
     def extent_of(self, held: CachedObject, start: int) -> int:
         """The index of the extent that holds the byte at `start`."""
@@ -192,33 +187,29 @@ class Reader:
         """The pages that hold a range."""
         return page_range(start, stop, self._store.shape.page_bytes)
 
-    def bring(self, governed: Governed, held: CachedObject, start: int, stop: int) -> None:
+    def bring(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
         """Return when the range's pages arrived in memory, or could not be given room there."""
         missing = self._store.missing(held, self.pages(start, stop))
         if not missing:
             return
         self._counters.add(MISSES)
         mine, others = self._flights.claim(held.digest, list(self._groups(held, missing)))
-        self._launch(governed, held, mine)
+        self._launch(pinned, held, mine)
         for flight in (*mine, *others):
             flight.wait()
 
-    def bring_ahead(self, governed: Governed, held: CachedObject, start: int, stop: int) -> None:
+    def bring_ahead(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
         """Fetch a range that nobody waits for yet; nothing happens where the pool is busy."""
         if stop <= start or not self._offload.has_room():
             return
         missing = self._store.missing(held, self.pages(start, stop))
         if missing:
             mine, _ = self._flights.claim(held.digest, list(self._groups(held, missing)))
-            self._launch(governed, held, mine)
+            self._launch(pinned, held, mine)
 
-    def read_past(
-        self, governed: Governed, version: ObjectVersion, start: int, target: memoryview
-    ) -> None:
+    def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""
-        mount = governed.resolved.mount
-        assert mount is not None  # an open object has one
-        self._namespace.read_into(mount.path, version, start, target)
+        self._namespace.read_into(pinned.mount, pinned.version, start, target)
         self._counters.add(MISSES)
         self._counters.add(BYTES_FETCHED, len(target))
 
@@ -243,31 +234,29 @@ class Reader:
                 yield range(first, stop)
                 first = stop
 
-    def _launch(self, governed: Governed, held: CachedObject, flights: Sequence[Flight]) -> None:
+    def _launch(self, pinned: Pinned, held: CachedObject, flights: Sequence[Flight]) -> None:
         for flight in flights:
 
             def fly(flight: Flight = flight) -> None:
-                self._fly(governed, held, flight)
+                self._fly(pinned, held, flight)
 
             self._offload.submit(fly)
 
-    def _fly(self, governed: Governed, held: CachedObject, flight: Flight) -> None:
+    def _fly(self, pinned: Pinned, held: CachedObject, flight: Flight) -> None:
         error: BaseException | None = None
         try:
             # Since the claim, another flight may have landed with some of them.
             absent = self._store.missing(held, range(flight.pages[0], flight.pages[-1] + 1))
             wanted = set(flight.pages)
             for run in runs([page for page in absent if page in wanted], self._request_pages):
-                self._fill(governed, held, run)
+                self._fill(pinned, held, run)
         except BaseException as caught:  # whatever it is, those who wait must learn of it
             error = caught
         finally:
             self._flights.land(flight, error)
 
-    def _fill(self, governed: Governed, held: CachedObject, pages: range) -> None:
+    def _fill(self, pinned: Pinned, held: CachedObject, pages: range) -> None:
         """Step 7 and 8: room, the sealed tier, the store, publication."""
-        mount = governed.resolved.mount
-        assert mount is not None  # an open object has one
         fill = self._store.begin_fill(held, pages)
         if fill is None:
             return  # no room: each reader reads past the cache
@@ -275,171 +264,6 @@ class Reader:
             for run in runs(fill.load_sealed(), self._request_pages):
                 with fill.target(run) as target:
                     start = run.start * self._store.shape.page_bytes
-                    self._namespace.read_into(mount.path, held.version, start, target)
+                    self._namespace.read_into(pinned.mount, pinned.version, start, target)
                     self._counters.add(BYTES_FETCHED, len(target))
                 fill.publish(run)
-
-
-class OpenObject:
-    """One version of one object, pinned at open. Safe to use from several threads.
-
-    Its counts of hits may lose a few when threads share one object: they are statistics.
-    """
-
-    def __init__(self, home: Home, governed: Governed, version: ObjectVersion) -> None:
-        self._home = home
-        self._reader = home.reader()
-        self._governed = governed
-        self._version = version
-        self._size = version.size
-        self._held = self._reader.attach(version, governed.placement)
-        self._ahead = self._reader.read_ahead()
-        self._span: Span | None = None
-        self._hits = 0
-        self._served = 0
-        self._closed = False
-
-    @property
-    def path(self) -> NamespacePath:
-        """The path it was opened by."""
-        return self._governed.resolved.path
-
-    @property
-    def version(self) -> ObjectVersion:
-        """Exactly which bytes every read gives."""
-        return self._version
-
-    def read_at(self, start: int, stop: int) -> bytes:
-        """The bytes from `start` to `stop` (exclusive); fewer only at the object's end."""
-        span = self._span
-        if span is not None and span.complete and span.start <= start <= stop <= span.stop:
-            # The warm path: one slice of the mapping.
-            try:
-                piece = span.extent.mapping[span.place(start, stop)]
-            except ValueError:
-                self._span = None  # it left the tier
-            else:
-                self._hits += 1
-                self._served += stop - start
-                return piece
-        start, stop = self._bounds(start, stop)
-        if stop - start <= PIECE_BYTES:
-            return self._piece(start, stop)
-        whole = io.BytesIO()
-        for begin in range(start, stop, PIECE_BYTES):
-            whole.write(self._piece(begin, min(begin + PIECE_BYTES, stop)))
-        return whole.getvalue()
-
-    def read_into(self, start: int, target: memoryview) -> int:
-        """Fill `target` from `start` on; the number of bytes, fewer only at the object's end."""
-        start, stop = self._bounds(start, start + len(target))
-        for begin in range(start, stop, PIECE_BYTES):
-            end = min(begin + PIECE_BYTES, stop)
-            with target[begin - start : end - start] as part:
-                self._gather(begin, end, part)
-        return stop - start
-
-    def view(self, start: int, stop: int) -> memoryview | bytes:
-        """The same bytes without a copy where they lie in one extent."""
-        start, stop = self._bounds(start, stop)
-        span, hit = self._brought_span(start, stop)
-        if span is not None:
-            try:
-                with memoryview(span.extent.mapping) as whole:
-                    view = whole[span.place(start, stop)].toreadonly()
-            except ValueError:
-                pass  # it left the tier just now
-            else:
-                self._enter(span, start, stop, hit=hit)
-                return view
-        return self.read_at(start, stop)
-
-    def close(self) -> None:
-        """Let go; later reads raise ValueError."""
-        if not self._closed:
-            self._closed = True
-            self._span = None
-            self._home.reader().count(self._hits, self._served)
-
-    def _bounds(self, start: int, stop: int) -> tuple[int, int]:
-        if self._closed:
-            raise ValueError(f"read of a closed object: {self.path}")
-        start = min(max(start, 0), self._size)
-        return start, min(max(stop, start), self._size)
-
-    def _piece(self, start: int, stop: int) -> bytes:
-        """At most PIECE_BYTES: from memory in one slice, else gathered."""
-        span, hit = self._brought_span(start, stop)
-        if span is not None:
-            try:
-                piece = span.extent.mapping[span.place(start, stop)]
-            except ValueError:
-                pass  # it left the tier just now
-            else:
-                self._enter(span, start, stop, hit=hit)
-                return piece
-        gathered = bytearray(stop - start)
-        with memoryview(gathered) as target:
-            self._gather(start, stop, target)
-        return bytes(gathered)
-
-    def _brought_span(self, start: int, stop: int) -> tuple[Span | None, bool]:
-        """The one extent with the whole range, its missing pages brought, and whether none were.
-
-        None where the range crosses extents, or where memory may not or cannot hold it.
-        """
-        held = self._current()
-        if stop <= start or not held.memory:
-            return None, False
-        index = self._reader.extent_of(held, start)
-        if self._reader.extent_of(held, stop - 1) != index:
-            return None, False
-        pages = self._reader.pages(start, stop)
-        for hit in (True, False):
-            span = held.spans.get(index)
-            if span is not None and span.has(pages):
-                return span, hit
-            if hit:
-                self._reader.bring(self._governed, held, start, stop)
-        return None, False
-
-    def _gather(self, start: int, stop: int, target: memoryview) -> None:
-        """Fill `target`, extent by extent, past the cache where it may not or cannot hold them."""
-        held = self._current()
-        if stop > start and held.memory:
-            self._reader.bring(self._governed, held, start, stop)
-        for index, begin, end in self._reader.spans(held, start, stop):
-            span = held.spans.get(index)
-            with target[begin - start : end - start] as part:
-                if span is not None and span.has(self._reader.pages(begin, end)):
-                    try:
-                        with memoryview(span.extent.mapping) as whole:
-                            part[:] = whole[span.place(begin, end)]
-                    except ValueError:
-                        pass  # it left the tier just now
-                    else:
-                        self._enter(span, begin, end, hit=False)
-                        continue
-                self._reader.read_past(self._governed, self._version, begin, part)
-                self._served += end - begin
-
-    def _enter(self, span: Span, start: int, stop: int, *, hit: bool) -> None:
-        """Count a read from `span`; entering an extent that was filled before is a use of it."""
-        self._served += stop - start
-        if hit:
-            self._hits += 1
-            if span is not self._span:
-                span.extent.uses += 1
-        self._span = span
-        if not span.complete or stop < self._size:
-            begin, end = self._ahead.next(start, stop, self._size)
-            if begin < end:
-                self._reader.bring_ahead(self._governed, self._held, begin, end)
-
-    def _current(self) -> CachedObject:
-        """What is held by the reader of this process: after a fork, look again."""
-        reader = self._home.reader()
-        if reader is not self._reader:
-            self._reader = reader
-            self._held = reader.attach(self._version, self._governed.placement)
-        return self._held

@@ -122,3 +122,7 @@ class CacheService(Protocol):
     def close(self) -> None:
         """Flush, and let go of memory, files and connections."""
         ...
+
+    def after_fork_in_child(self) -> None:
+        """Told in a forked child before anything else runs: what the parent holds is not ours."""
+        ...

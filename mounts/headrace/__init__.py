@@ -1,1 +1,103 @@
-"""headrace: one tree over many stores, a cache beside the compute."""
+"""headrace: one tree over many stores, a cache beside the compute.
+
+    import headrace
+    with headrace.open("/lake/a.parquet") as file: ...
+
+The errors that headrace raises are the usual ones of Python, each also a `HeadraceError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from headrace_namespace.errors import (
+    AccessRefused,
+    ClockSkewed,
+    ConfigError,
+    CredentialsRefused,
+    HeadraceError,
+    InvalidPath,
+    IsFolder,
+    NameTooLong,
+    NotFolder,
+    NotFound,
+    PolicyDenied,
+    ReadOnly,
+    StoreAnswerWrong,
+    StoreMissing,
+    StoreTimeout,
+    StoreUnavailable,
+    VersionGone,
+)
+
+if TYPE_CHECKING:
+    from headrace_cache.service import CacheService
+
+    __version__: str
+
+__all__ = [
+    "AccessRefused",
+    "ClockSkewed",
+    "ConfigError",
+    "CredentialsRefused",
+    "HeadraceError",
+    "InvalidPath",
+    "IsFolder",
+    "NameTooLong",
+    "NotFolder",
+    "NotFound",
+    "PolicyDenied",
+    "ReadOnly",
+    "StoreAnswerWrong",
+    "StoreMissing",
+    "StoreTimeout",
+    "StoreUnavailable",
+    "VersionGone",
+    "__version__",
+    "connect",
+    "open",
+]
+
+
+def __getattr__(name: str) -> str:
+    # Asked of the installed package when wanted: it takes longer than all the rest of this import.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("headrace")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# The imports inside keep `import headrace` light for those who only want the errors.
+def connect(config: str | os.PathLike[str] | Mapping[str, object] | None = None) -> CacheService:
+    """The tree and its cache by a configuration: a file, a dict, or the one found by itself.
+
+    One process has one service for each configuration, closed when the process ends. Raises
+    ConfigError.
+    """
+    from headrace_mounts.connect import connect as connected
+
+    return connected(config)
+
+
+def open(
+    path: str,
+    mode: str = "rb",
+    *,
+    config: str | os.PathLike[str] | Mapping[str, object] | None = None,
+    max_age: float | str | None = None,
+) -> IO[Any]:
+    """A file of the tree, opened for reading: `rb` for bytes, `r` for UTF-8 text.
+
+    Its version is pinned: one open file never mixes two. `max_age` says how old may be what is
+    known of it: 0 asks the store, a number of seconds, or "pinned"; by default the mount's own
+    freshness. The usual errors: FileNotFoundError, IsADirectoryError, PermissionError, ….
+    """
+    from headrace_mounts.fsspec_fs import HeadraceFileSystem
+
+    # fsspec has no types.
+    tree: Any = HeadraceFileSystem(config=config)
+    file: IO[Any] = tree.open(path, mode, max_age=max_age)
+    return file

@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Mapping
 
-from headrace_cache.local_service import LocalService
 from headrace_cache.opening import open_service
 from headrace_cache.service import CacheService
 from headrace_mounts.settings import load_settings
@@ -22,7 +21,7 @@ from headrace_mounts.settings import load_settings
 #: by itself).
 Config = str | os.PathLike[str] | Mapping[str, object] | None
 
-_services: dict[str, LocalService] = {}
+_services: dict[str, CacheService] = {}
 _lock = threading.Lock()
 
 

@@ -108,9 +108,27 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has n
 
     # fsspec's own walks, over the calls above instead of over coroutines.
 
-    def walk(self, path: str, *args: Any, **kwargs: Any) -> Any:
-        """As fsspec."""
-        return AbstractFileSystem.walk(self, path, *args, **kwargs)
+    def walk(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As fsspec, but a folder that cannot be listed raises unless `on_error` says otherwise.
+
+        fsspec leaves it out, and a job would take half of a data set for the whole. What vanished
+        in between is left out.
+        """
+        return AbstractFileSystem.walk(
+            self,
+            path,
+            maxdepth,
+            topdown,
+            _raise_unless_gone if on_error is None else on_error,
+            **kwargs,
+        )
 
     def find(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """As fsspec."""
@@ -269,6 +287,11 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has n
 
     async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
         _refuse_writing(path)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _info(entry: Entry) -> dict[str, Any]:

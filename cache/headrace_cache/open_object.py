@@ -1,0 +1,189 @@
+"""One open object: the warm path, and what a read does when its bytes are not all at hand.
+
+It asks the reader for steps 5 to 10 of the journey (`reader.py`).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Protocol
+
+from headrace_cache.extent_store import CachedObject, Span
+from headrace_cache.reader import Pinned, Reader
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.path import NamespacePath
+
+#: A long read goes in pieces of this size, so that it needs no more of memory than a few of them.
+PIECE_BYTES = 32 << 20
+
+
+class Home(Protocol):
+    """Where the reader of this process is found: after a fork it is another than before."""
+
+    def reader(self) -> Reader:
+        """The reader to use now."""
+        ...
+
+
+class OpenObject:
+    """One version of one object, pinned at open. Safe to use from several threads.
+
+    Its counts of hits may lose a few when threads share one object: they are statistics.
+    """
+
+    def __init__(self, home: Home, pinned: Pinned) -> None:
+        self._home = home
+        self._reader = home.reader()
+        self._pinned = pinned
+        self._size = pinned.version.size
+        self._held = self._reader.attach(pinned)
+        self._ahead = self._reader.read_ahead()
+        self._span: Span | None = None
+        self._hits = 0
+        self._served = 0
+        self._closed = False
+
+    @property
+    def path(self) -> NamespacePath:
+        """The path it was opened by."""
+        return self._pinned.path
+
+    @property
+    def version(self) -> ObjectVersion:
+        """Exactly which bytes every read gives."""
+        return self._pinned.version
+
+    def read_at(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop` (exclusive); fewer only at the object's end."""
+        span = self._span
+        if span is not None and span.complete and span.start <= start <= stop <= span.stop:
+            # The warm path: one slice of the mapping.
+            try:
+                piece = span.extent.mapping[span.place(start, stop)]
+            except ValueError:
+                self._span = None  # it left the tier
+            else:
+                self._hits += 1
+                self._served += stop - start
+                return piece
+        start, stop = self._bounds(start, stop)
+        if stop - start <= PIECE_BYTES:
+            return self._piece(start, stop)
+        whole = io.BytesIO()
+        for begin in range(start, stop, PIECE_BYTES):
+            whole.write(self._piece(begin, min(begin + PIECE_BYTES, stop)))
+        return whole.getvalue()
+
+    def read_into(self, start: int, target: memoryview) -> int:
+        """Fill `target` from `start` on; the number of bytes, fewer only at the object's end."""
+        start, stop = self._bounds(start, start + len(target))
+        for begin in range(start, stop, PIECE_BYTES):
+            end = min(begin + PIECE_BYTES, stop)
+            with target[begin - start : end - start] as part:
+                self._gather(begin, end, part)
+        return stop - start
+
+    def view(self, start: int, stop: int) -> memoryview | bytes:
+        """The same bytes without a copy where they lie in one extent."""
+        start, stop = self._bounds(start, stop)
+        span, hit = self._brought_span(start, stop)
+        if span is not None:
+            try:
+                with memoryview(span.extent.mapping) as whole:
+                    view = whole[span.place(start, stop)].toreadonly()
+            except ValueError:
+                pass  # it left the tier just now
+            else:
+                self._enter(span, start, stop, hit=hit)
+                return view
+        return self.read_at(start, stop)
+
+    def close(self) -> None:
+        """Let go; later reads raise ValueError."""
+        if not self._closed:
+            self._closed = True
+            self._span = None
+            self._home.reader().count(self._hits, self._served)
+
+    def _bounds(self, start: int, stop: int) -> tuple[int, int]:
+        if self._closed:
+            raise ValueError(f"read of a closed object: {self.path}")
+        start = min(max(start, 0), self._size)
+        return start, min(max(stop, start), self._size)
+
+    def _piece(self, start: int, stop: int) -> bytes:
+        """At most PIECE_BYTES: from memory in one slice, else gathered."""
+        span, hit = self._brought_span(start, stop)
+        if span is not None:
+            try:
+                piece = span.extent.mapping[span.place(start, stop)]
+            except ValueError:
+                pass  # it left the tier just now
+            else:
+                self._enter(span, start, stop, hit=hit)
+                return piece
+        gathered = bytearray(stop - start)
+        with memoryview(gathered) as target:
+            self._gather(start, stop, target)
+        return bytes(gathered)
+
+    def _brought_span(self, start: int, stop: int) -> tuple[Span | None, bool]:
+        """The one extent with the whole range, its missing pages brought, and whether none were.
+
+        None where the range crosses extents, or where memory may not or cannot hold it.
+        """
+        held = self._current()
+        if stop <= start or not held.memory:
+            return None, False
+        index = self._reader.extent_of(held, start)
+        if self._reader.extent_of(held, stop - 1) != index:
+            return None, False
+        pages = self._reader.pages(start, stop)
+        for hit in (True, False):
+            span = held.spans.get(index)
+            if span is not None and span.has(pages):
+                return span, hit
+            if hit:
+                self._reader.bring(self._pinned, held, start, stop)
+        return None, False
+
+    def _gather(self, start: int, stop: int, target: memoryview) -> None:
+        """Fill `target`, extent by extent, past the cache where it may not or cannot hold them."""
+        held = self._current()
+        if stop > start and held.memory:
+            self._reader.bring(self._pinned, held, start, stop)
+        for index, begin, end in self._reader.spans(held, start, stop):
+            span = held.spans.get(index)
+            with target[begin - start : end - start] as part:
+                if span is not None and span.has(self._reader.pages(begin, end)):
+                    try:
+                        with memoryview(span.extent.mapping) as whole:
+                            part[:] = whole[span.place(begin, end)]
+                    except ValueError:
+                        pass  # it left the tier just now
+                    else:
+                        self._enter(span, begin, end, hit=False)
+                        continue
+                self._reader.read_past(self._pinned, begin, part)
+                self._served += end - begin
+
+    def _enter(self, span: Span, start: int, stop: int, *, hit: bool) -> None:
+        """Count a read from `span`; entering an extent that was filled before is a use of it."""
+        self._served += stop - start
+        if hit:
+            self._hits += 1
+            if span is not self._span:
+                span.extent.uses += 1
+        self._span = span
+        if not span.complete or stop < self._size:
+            begin, end = self._ahead.next(start, stop, self._size)
+            if begin < end:
+                self._reader.bring_ahead(self._pinned, self._held, begin, end)
+
+    def _current(self) -> CachedObject:
+        """What is held by the reader of this process: after a fork, look again."""
+        reader = self._home.reader()
+        if reader is not self._reader:
+            self._reader = reader
+            self._held = reader.attach(self._pinned)
+        return self._held

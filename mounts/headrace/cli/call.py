@@ -1,0 +1,41 @@
+"""What one call of the command line knows: its configuration, and the service once it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from headrace_cache.service import CacheService
+
+
+class Call:
+    """One call of `headrace`; commands get it by `@pass_call`."""
+
+    def __init__(self, config: str | None = None, *, debug: bool = False) -> None:
+        self.config = config
+        self.debug = debug
+        self._connected = False
+
+    def service(self) -> CacheService:
+        """The tree and its cache. Raises ConfigError."""
+        # Imported here, so that `--help` and `policy check` open no index and load no cipher.
+        from headrace_mounts.connect import connect
+
+        self._connected = True
+        return connect(self.config)
+
+    def close(self) -> None:
+        """Flush and close the service, if there is one, so that its errors are still told."""
+        if self._connected:
+            from headrace_mounts.connect import disconnect_all
+
+            self._connected = False
+            disconnect_all()
+
+
+pass_call = click.make_pass_decorator(Call)
+
+#: The one spelling of `--json`.
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -1,0 +1,32 @@
+"""`demo`: the command; what it shows is in `headrace.demo`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from headrace.cli.call import json_option
+from headrace_namespace.errors import ConfigError
+
+
+@click.command()
+@json_option
+def demo(as_json: bool) -> None:
+    """Join real tables of a bucket and a folder through one tree: cold, warm, memory-only.
+
+    Needs no configuration and no network, takes about half a minute, leaves nothing behind.
+
+    Example: headrace demo
+    """
+    from headrace.demo.requirements import missing
+
+    lacking = missing()
+    if lacking:
+        raise ConfigError(
+            f"the demo needs packages that are not installed: {', '.join(lacking)}",
+            hint=f"install them with: {sys.executable} -m pip install 'headrace[demo]'",
+        )
+    from headrace.demo.run import run
+
+    run(as_json=as_json)

@@ -1,0 +1,76 @@
+"""`policy check` and `policy explain`: is the file right, and what does it decide of a path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from headrace.cli.call import Call, json_option, pass_call
+from headrace.cli.printing import escaped, print_facts, print_json, print_table
+from headrace_namespace.errors import ConfigError
+from headrace_namespace.path import NamespacePath
+
+
+@click.group()
+def policy() -> None:
+    """Check a policy file, or ask what the policy decides of a path."""
+
+
+@policy.command()
+@click.argument("file")
+@json_option
+def check(file: str, as_json: bool) -> None:
+    """Check a policy file; no configuration is needed.
+
+    Example: headrace policy check policy.toml
+    """
+    from headrace_cache.opening import check_policy
+
+    try:
+        epoch, rules = check_policy(_text(file), file)
+    except ConfigError as error:
+        if as_json:
+            print_json({"file": file, "epoch": None, "rules": [], "ok": False, "error": str(error)})
+        raise
+    if as_json:
+        print_json({"file": file, "epoch": epoch, "rules": list(rules), "ok": True})
+        return
+    names = f": {', '.join(rules)}" if rules else ""
+    count = "1 rule" if len(rules) == 1 else f"{len(rules)} rules"
+    sys.stdout.write(escaped(f"{file} is right: epoch {epoch}, {count}{names}") + "\n")
+
+
+@policy.command()
+@click.argument("path")
+@json_option
+@pass_call
+def explain(call: Call, path: str, as_json: bool) -> None:
+    """Show where the bytes of a path may be kept, and which rules make it so.
+
+    Example: headrace policy explain /lake/hr/pay.csv
+    """
+    said = call.service().explain(NamespacePath.parse(path))
+    rules = [{"name": rule.name, "why": rule.why} for rule in said.rules]
+    facts: dict[str, object] = {
+        "path": said.path.text,
+        "persistence": said.persistence,
+        "metadata": said.metadata,
+        "guarantee": said.guarantee,
+    }
+    if as_json:
+        print_json(facts | {"rules": rules})
+        return
+    print_facts(facts)
+    sys.stdout.write("\n")
+    print_table(("rule", "applies because"), [(rule["name"], rule["why"]) for rule in rules])
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text: {error}") from None

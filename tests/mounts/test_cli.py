@@ -1,0 +1,244 @@
+"""The command line as scripts see it: output, JSON, exit codes. Real processes over real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.cli.printing import escaped
+
+CONFIG = """\
+[[mount]]
+path = "/data"
+url = "data"
+tags = ["team=a"]
+[cache]
+folder = "cache"
+key_file = "key"
+memory = "16MiB"
+ssd = "64MiB"
+[policy]
+file = "policy.toml"
+"""
+POLICY = """\
+version = 1
+epoch = 7
+[default]
+persistence = "sealed-ssd"
+[[rule]]
+name = "secret"
+match.path = ["/data/secret/**"]
+apply.persistence = "deny"
+"""
+WILD = "new\nline\x1b[31m\udcff"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    (data / "secret").mkdir(parents=True)
+    (data / "a.txt").write_bytes(b"hello world")
+    (data / "secret/pay.csv").write_bytes(b"1")
+    (data / WILD).write_bytes(b"")
+    (tmp_path / "headrace.toml").write_text(CONFIG)
+    (tmp_path / "policy.toml").write_text(POLICY)
+    return tmp_path
+
+
+def command(site: Path, *arguments: str, config: bool = True) -> list[str]:
+    given = ["--config", str(site / "headrace.toml")] if config else []
+    return [sys.executable, "-m", "headrace", *given, *arguments]
+
+
+def run(site: Path, *arguments: str, config: bool = True) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command(site, *arguments, config=config),
+        capture_output=True,
+        cwd=site,
+        env={"PATH": os.environ["PATH"], "HOME": str(site / "home")},
+        check=False,
+    )
+
+
+def out(site: Path, *arguments: str) -> str:
+    done = run(site, *arguments)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+def lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_ls_shows_names_that_cannot_fool_a_terminal(site: Path) -> None:
+    assert out(site, "ls", "/").splitlines() == ["data/"]
+    assert out(site, "ls", "/data").splitlines() == [
+        "a.txt",
+        "new\\nline\\x1b[31m\\udcff",
+        "secret/",
+    ]
+    long = out(site, "ls", "-l", "headrace:///data/a.txt")
+    assert long.split()[0] == "11"
+    assert "a.txt" in long
+
+
+def test_json_keeps_every_name_exactly(site: Path) -> None:
+    entries = lines(out(site, "ls", "--json", "/data"))
+    assert [entry["path"] for entry in entries] == ["/data/a.txt", f"/data/{WILD}", "/data/secret"]
+    keys = {"path", "type", "size", "mtime", "version", "strong", "mount"}
+    assert all(set(entry) == keys for entry in entries)
+    (stated,) = lines(out(site, "stat", "--json", f"/data/{WILD}"))
+    assert stated == entries[1]
+    assert (stated["type"], stated["size"], stated["mount"]) == ("file", 0, "/data")
+
+
+def test_cat_writes_the_bytes(site: Path) -> None:
+    big = bytes(range(256)) * 70_000  # More than two of the pieces that cat writes.
+    (site / "data/big").write_bytes(big)
+    assert run(site, "cat", "/data/a.txt", "/data/big").stdout == b"hello world" + big
+    assert run(site, "cat", "--offset", "6", "--length", "3", "/data/a.txt").stdout == b"wor"
+    assert run(site, "cat", "--offset", "1MiB", "/data/a.txt").stdout == b""
+
+
+def test_mounts_and_status(site: Path) -> None:
+    assert lines(out(site, "mounts", "--json")) == [
+        {"path": "/data", "url": "data", "freshness": "check", "tags": ["team=a"]}
+    ]
+    assert "team=a" in out(site, "mounts")
+    out(site, "cat", "/data/a.txt")
+    (now,) = lines(out(site, "status", "--json"))
+    keys = {"tiers", "hits", "misses", "bytes_fetched", "bytes_served", "requests"}
+    assert set(now) == keys
+    assert set(now["tiers"]) == {"memory", "ssd"}
+    assert now["tiers"]["ssd"]["objects"] == 1
+    assert now["tiers"]["memory"]["limit"] == 16 << 20
+    assert "hit ratio" in out(site, "status")
+
+
+def test_policy_check_needs_no_configuration(site: Path) -> None:
+    file = str(site / "policy.toml")
+    done = run(site, "policy", "check", "--json", file, config=False)
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"file": file, "epoch": 7, "rules": ["secret"], "ok": True}
+    wrong = site / "wrong.toml"
+    wrong.write_text(POLICY.replace("match.path", "match.paht"))
+    done = run(site, "policy", "check", "--json", str(wrong), config=False)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["ok"] is False
+    assert b"wrong.toml, line 7" in done.stderr
+    assert b"did you mean 'path'" in done.stderr
+
+
+def test_policy_explain(site: Path) -> None:
+    (said,) = lines(out(site, "policy", "explain", "--json", "/data/secret/pay.csv"))
+    assert set(said) == {"path", "persistence", "metadata", "guarantee", "rules"}
+    assert said["persistence"] == "deny"
+    assert [rule["name"] for rule in said["rules"] if "secret" in rule["why"]] == ["secret"]
+    assert "deny" in out(site, "policy", "explain", "/data/secret/pay.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["cat", "/data/none"], 4, "/data/none"),
+        (["ls", "/none"], 4, "/none"),
+        (["cat", "/data/secret/pay.csv"], 3, "/data/secret/pay.csv"),
+        (["cat", "/data"], 1, "folder"),
+        (["ls", "/../x"], 2, "above the root"),
+        (["lss"], 2, "headrace --help"),
+        (["ls", "--josn"], 2, "headrace ls --help"),
+        (["cat", "--length", "much", "/data/a.txt"], 2, "--length"),
+        (["--config", "none.toml", "ls"], 2, "none.toml"),
+        (["policy", "check", "none.toml"], 2, "none.toml"),
+    ],
+)
+def test_exit_codes(arguments: Sequence[str], code: int, sentence: str, site: Path) -> None:
+    done = run(site, *arguments)
+    assert done.returncode == code
+    said = done.stderr.decode()
+    assert said.startswith("headrace: ")
+    assert sentence in said
+    assert "Traceback" not in said
+    assert done.stdout == b""
+
+
+def test_without_a_configuration_it_shows_how_to_begin(site: Path) -> None:
+    done = run(site, "ls", config=False)
+    assert done.returncode == 2
+    assert b'[[mount]]\npath = "/data"' in done.stderr
+
+
+def test_debug_shows_where(site: Path) -> None:
+    done = run(site, "--debug", "cat", "/data/none")
+    assert done.returncode == 4
+    assert b"Traceback" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(site: Path) -> None:
+    (site / "data/big").write_bytes(bytes(20 << 20))
+    process = subprocess.Popen(
+        command(site, "cat", "/data/big"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.read(10) == bytes(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["ls"],
+        ["stat"],
+        ["cat"],
+        ["mounts"],
+        ["status"],
+        ["policy"],
+        ["policy", "check"],
+        ["policy", "explain"],
+        ["demo"],
+    ],
+)
+def test_every_command_has_help(arguments: Sequence[str], site: Path) -> None:
+    done = run(site, *arguments, "--help", config=False)
+    assert done.returncode == 0
+    assert arguments == ["policy"] or b"Example: headrace" in done.stdout
+
+
+def test_version(site: Path) -> None:
+    assert out(site, "--version").startswith("headrace, version ")
+
+
+def test_importing_headrace_stays_light(site: Path) -> None:
+    program = (
+        "import sys, headrace; heavy = {'botocore', 'pandas', 'pyarrow', 'fsspec', 'lmdb', 'rich'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain näme", "plain näme"),
+        ("a\\nb", "a\\\\nb"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\u202egpj", "\\u202egpj"),
+        ("\udc80", "\\udc80"),
+    ],
+)
+def test_escaped_is_one_printable_line_and_exact(text: str, shown: str) -> None:
+    assert escaped(text) == shown
+    assert escaped(text).isprintable()

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import pickle
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pandas as pd
+import pytest
+
+from headrace_mounts.connect import disconnect_all
+from headrace_mounts.fsspec_fs import HeadraceFileSystem
+from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied, ReadOnly
+
+HARD_NAMES = [
+    "plain.bin",
+    "with space",
+    "hash#mark",
+    "what?",
+    "at@sign",
+    "100%",
+    "a%20b",
+    "new\nline",
+    "caf\u00e9",
+    "cafe\u0301",
+    "\U0001f30a",
+    "star*",
+    "[x]",
+    "tab\t",
+    "x" * 255,
+]
+
+
+@pytest.fixture
+def silo(tmp_path: Path) -> Path:
+    folder = tmp_path / "silo"
+    (folder / "sub" / "deep").mkdir(parents=True)
+    (folder / "a.bin").write_bytes(os.urandom(3_000_000))
+    (folder / "sub" / "b.csv").write_text("n,m\n1,2\n3,4\n")
+    (folder / "sub" / "deep" / "c.txt").write_text("one\ntwo\n")
+    (folder / "empty").write_bytes(b"")
+    for position, name in enumerate(HARD_NAMES):
+        (folder / name).write_bytes(b"%d" % position + name.encode())
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, silo: Path) -> Iterator[dict[str, object]]:
+    (tmp_path / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "no"\nmatch.path = ["/lake/sub/deep/**"]\n'
+        'apply.persistence = "deny"\n'
+    )
+    yield {
+        "mount": [{"path": "/lake", "url": str(silo)}],
+        "cache": {
+            "folder": str(tmp_path / "cache"),
+            "memory": "64MiB",
+            "ssd": "128MiB",
+            "key_file": str(tmp_path / "keys" / "key"),
+        },
+        "policy": {"file": str(tmp_path / "policy.toml")},
+    }
+    disconnect_all()
+    HeadraceFileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def fs(config: dict[str, object]) -> Any:
+    return fsspec.filesystem("headrace", config=config)
+
+
+def test_urls_and_options_reach_it(config: dict[str, object], silo: Path) -> None:
+    with fsspec.open("headrace:///lake/a.bin", "rb", config=config) as file:
+        assert file.read() == (silo / "a.bin").read_bytes()
+    frame = pd.read_csv("headrace:///lake/sub/b.csv", storage_options={"config": config})
+    assert frame.to_dict("list") == {"n": [1, 3], "m": [2, 4]}
+
+
+@pytest.mark.parametrize("name", HARD_NAMES)
+def test_hard_names_read_as_they_are(fs: Any, silo: Path, name: str) -> None:
+    data = (silo / name).read_bytes()
+    assert fs.cat_file(f"/lake/{name}") == data
+    assert fs.cat_file(f"headrace:///lake/{name}") == data
+    assert fs.cat_file(fs.unstrip_protocol(f"/lake/{name}")) == data
+    assert f"/lake/{name}" in fs.ls("/lake", detail=False)
+    with fs.open(f"/lake/{name}") as file:
+        assert file.read() == data
+
+
+def test_info_and_ls_carry_the_version(fs: Any, silo: Path) -> None:
+    info = fs.info("headrace:///lake//sub/../a.bin")
+    assert set(info) == {"name", "size", "type", "mtime", "version", "strong", "mount"}
+    assert info["name"] == "/lake/a.bin" and info["size"] == 3_000_000
+    assert info["type"] == "file" and info["mount"] == "/lake" and info["strong"] is False
+    assert info["mtime"] == pytest.approx((silo / "a.bin").stat().st_mtime)
+    assert fs.info("/lake/sub")["type"] == "directory"
+    listed = {one["name"]: one for one in fs.ls("/lake")}
+    assert listed["/lake/a.bin"]["version"] == info["version"]
+    with fs.open("/lake/a.bin") as file:
+        assert file.version == info["version"]
+    assert fs.ls("/lake/a.bin", detail=False) == ["/lake/a.bin"]
+    assert list(fs.iter_ls("/lake/sub"))
+
+
+def test_walks(fs: Any) -> None:
+    assert "/lake/sub/b.csv" in fs.glob("headrace:///lake/*/*.csv")
+    assert fs.find("/lake", maxdepth=1) == sorted(
+        name for name in fs.ls("/lake", detail=False) if name != "/lake/sub"
+    )
+    assert fs.find("/lake/nope") == []
+    assert fs.du("/lake/sub/b.csv") == 12
+    assert fs.exists("/lake/a.bin") and not fs.exists("/lake/nope")
+    assert fs.isfile("/lake/a.bin") and fs.isdir("/lake") and fs.isdir("/")
+    assert fs.modified("/lake/a.bin").year >= 2020
+
+
+def test_a_walk_that_is_refused_a_folder_says_so_instead_of_leaving_it_out(fs: Any) -> None:
+    with pytest.raises(PolicyDenied, match="/lake/sub/deep"):
+        fs.find("/lake")
+
+
+def test_errors_are_pythons_own_and_ours(fs: Any) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        fs.open("/lake/nope")
+    assert isinstance(missing.value, NotFound) and missing.value.path == "/lake/nope"
+    with pytest.raises(IsADirectoryError):
+        fs.open("/lake/sub")
+    with pytest.raises(PermissionError) as denied:
+        fs.cat_file("/lake/sub/deep/c.txt")
+    assert isinstance(denied.value, PolicyDenied)
+    for write in (
+        lambda: fs.open("/lake/new", "wb"),
+        lambda: fs.pipe_file("/lake/new", b""),
+        lambda: fs.rm_file("/lake/a.bin"),
+        lambda: fs.mkdir("/lake/d"),
+    ):
+        with pytest.raises(ReadOnly):
+            write()
+
+
+def test_ranges(fs: Any, silo: Path) -> None:
+    data = (silo / "a.bin").read_bytes()
+    assert fs.cat_file("/lake/a.bin", 10, 20) == data[10:20]
+    assert fs.cat_file("/lake/a.bin", -7) == data[-7:]
+    assert fs.cat_file("/lake/a.bin", 5, -5) == data[5:-5]
+    assert fs.head("/lake/a.bin", 9) == data[:9] and fs.tail("/lake/a.bin", 9) == data[-9:]
+    got = fs.cat_ranges(["/lake/a.bin", "/lake/nope", "/lake/a.bin"], [0, 0, 100], [5, 5, 110])
+    assert got[0] == data[:5] and got[2] == data[100:110]
+    assert isinstance(got[1], FileNotFoundError)
+    with pytest.raises(FileNotFoundError):
+        fs.cat_ranges(["/lake/nope"], 0, 5, on_error="raise")
+    assert fs.cat(["/lake/a.bin", "/lake/empty"]) == {"/lake/a.bin": data, "/lake/empty": b""}
+
+
+def test_get_copies_to_disk_by_wish(fs: Any, silo: Path, tmp_path: Path) -> None:
+    fs.get("/lake/a.bin", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == (silo / "a.bin").read_bytes()
+
+
+def test_max_age_is_a_contract_of_one_open(fs: Any, silo: Path) -> None:
+    path = silo / "sub" / "b.csv"
+    with fs.open("/lake/sub/b.csv") as file:
+        first, _ = file.version, file.read()
+    path.write_text("changed")
+    with fs.open("/lake/sub/b.csv", max_age="pinned") as file:
+        assert file.version == first and file.read() == b"n,m\n1,2\n3,4\n"
+    with fs.open("/lake/sub/b.csv") as file:
+        assert file.version != first and file.read() == b"changed"
+
+
+def test_coroutines(config: dict[str, object], silo: Path) -> None:
+    async def read() -> tuple[bytes, list[Any], Any]:
+        fs: Any = HeadraceFileSystem(config=config, asynchronous=True, skip_instance_cache=True)
+        data = await fs._cat_file("/lake/a.bin", 0, 100)
+        both = await asyncio.gather(*(fs._cat_file("/lake/a.bin") for _ in range(8)))
+        assert len(set(both)) == 1
+        return data, await fs._ls("/lake/sub", detail=False), await fs._info("/lake/a.bin")
+
+    data, names, info = asyncio.run(read())
+    assert data == (silo / "a.bin").read_bytes()[:100]
+    assert names == ["/lake/sub/b.csv", "/lake/sub/deep"] and info["size"] == 3_000_000
+
+
+def test_it_pickles_and_instances_share_one_cache(fs: Any, config: dict[str, object]) -> None:
+    other = pickle.loads(pickle.dumps(fs))
+    alone = HeadraceFileSystem(config=config, skip_instance_cache=True)
+    assert other.service is fs.service is alone.service
+    opened = pickle.loads(pickle.dumps(fsspec.open("headrace:///lake/a.bin", config=config)))
+    with opened as file:
+        assert len(file.read()) == 3_000_000
+
+
+def test_a_wrong_configuration_is_told_where_it_is_named() -> None:
+    with pytest.raises(ConfigError, match="urll"):
+        HeadraceFileSystem(config={"mount": [{"path": "/x", "urll": "/tmp"}]})
+
+
+def test_threads(fs: Any, silo: Path) -> None:
+    data = (silo / "a.bin").read_bytes()
+    wrong: list[int] = []
+
+    def read(number: int) -> None:
+        with fs.open("/lake/a.bin") as file:
+            if file.read() != data:
+                wrong.append(number)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def _read_in_worker(config: dict[str, object], path: str) -> bytes:
+    fs: Any = fsspec.filesystem("headrace", config=config)
+    data: bytes = fs.cat_file(path)
+    fs.service.flush()
+    return data
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers(fs: Any, config: dict[str, object], silo: Path, method: str) -> None:
+    data = (silo / "a.bin").read_bytes()
+    with fs.open("/lake/a.bin") as file:
+        assert file.read() == data  # the parent is warm and has threads
+    context: Any = multiprocessing.get_context(method)
+    with context.Pool(3) as pool:
+        jobs = [(config, "/lake/a.bin"), (config, "/lake/empty"), (config, "/lake/what?")] * 2
+        answers = pool.starmap(_read_in_worker, jobs)
+        pool.close()
+        pool.join()
+    assert answers == [data, b"", (silo / "what?").read_bytes()] * 2
+    with fs.open("/lake/a.bin") as file:
+        assert file.read() == data  # and the parent goes on
+
+
+def test_a_forked_child_goes_on_with_an_open_file(fs: Any, silo: Path) -> None:
+    data = (silo / "a.bin").read_bytes()
+    file = fs.open("/lake/a.bin")
+    assert file.read(10) == data[:10]
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            file.seek(0)
+            rest = file.read() == data and fs.cat_file("/lake/100%")[-4:] == b"100%"
+            os.write(writer, b"same" if rest else b"other")
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    assert os.waitpid(child, 0)[1] == 0
+    assert os.read(reader, 10) == b"same"
+    os.close(reader)
+    assert file.read() == data[10:]
+    file.close()

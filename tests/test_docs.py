@@ -1,0 +1,141 @@
+"""The blocks of the README and of docs/ are run, so that what a newcomer copies is true.
+
+A block is run where the comment before it says so: `run: python local` runs it over a folder of
+files, `run: python s3` over a bucket of a real S3 server, `run: toml …` reads it as what it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_cache.opening import check_policy
+from headrace_mounts.settings import load_settings
+from tests.conftest import Bucket
+
+ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_BLOCK = re.compile(r"<!-- run: (\w+) (\w+) -->\n```(\w+)\n(.*?)```", re.DOTALL)
+
+AIRPORTS = "faa,name\nIAH,Houston\nMIA,Miami\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block: where it stands, its language, and over what it runs."""
+
+    place: str
+    language: str
+    over: str
+    text: str
+
+
+def blocks(language: str, *over: str) -> list[Any]:
+    """The marked blocks of a language, as parameters of a test."""
+    found: list[Block] = []
+    for file in FILES:
+        text = file.read_text()
+        for match in _BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 2
+            assert match[1] == match[3], f"{file.name}:{line} is marked as another language"
+            found.append(Block(f"{file.name}:{line}", match[1], match[2], match[4]))
+    return [
+        pytest.param(block, id=block.place)
+        for block in found
+        if block.language == language and block.over in over
+    ]
+
+
+def flights() -> bytes:
+    """A small Parquet file of flights."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table: Any = pa.table({"dest": ["IAH", "MIA", "MIA"], "delay": [11, 33, 5]})
+    raw = io.BytesIO()
+    pq.write_table(table, raw)
+    return raw.getvalue()
+
+
+def run(block: Block, folder: Path, **environ: str) -> str:
+    """What the block prints, run as a program in `folder`."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block.text],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder / "home"), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", blocks("python", "local"))
+def test_a_python_block_runs_over_a_folder(block: Block, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "flights").mkdir(parents=True)
+    (data / "flights/2013-01.parquet").write_bytes(flights())
+    (data / "airports.csv").write_text(AIRPORTS)
+    (tmp_path / "headrace.toml").write_text('[[mount]]\npath = "/data"\nurl = "data"\n')
+    here = Block(block.place, block.language, block.over, block.text.replace("/srv/data", "data"))
+    assert run(here, tmp_path)
+
+
+@pytest.mark.parametrize("block", blocks("python", "s3"))
+def test_a_python_block_runs_over_a_bucket(block: Block, tmp_path: Path, bucket: Bucket) -> None:
+    bucket.put("warehouse/flights/2013-01.parquet", flights())
+    (config,) = [
+        param.values[0].text
+        for param in blocks("toml", "s3")
+        if param.values[0].place.split(":")[0] == block.place.split(":")[0]
+    ]
+    (tmp_path / "headrace.toml").write_text(config.replace("my-bucket", bucket.name))
+    shown = Block(
+        block.place, block.language, block.over, block.text + "print(flights['delay'].max())"
+    )
+    out = run(
+        shown,
+        tmp_path,
+        AWS_ENDPOINT_URL=bucket.endpoint,
+        AWS_ACCESS_KEY_ID=bucket.access_key,
+        AWS_SECRET_ACCESS_KEY=bucket.secret_key,
+        AWS_REGION="us-east-1",
+    )
+    assert out == "33\n"
+
+
+@pytest.mark.parametrize("block", blocks("toml", "local", "s3"))
+def test_a_configuration_block_is_right(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text(block.text)
+    assert load_settings(file, environ={"HOME": str(tmp_path)}).mounts
+
+
+@pytest.mark.parametrize("block", blocks("toml", "policy"))
+def test_a_policy_block_is_right(block: Block) -> None:
+    _, rules = check_policy(block.text, block.place)
+    assert rules
+
+
+def test_every_python_and_toml_block_is_marked() -> None:
+    for file in FILES:
+        text = file.read_text()
+        assert len(re.findall(r"^```(?:python|toml)$", text, re.MULTILINE)) == len(
+            _BLOCK.findall(text)
+        ), f"a block of {file.name} is not run"
+
+
+def test_every_link_leads_somewhere() -> None:
+    for file in FILES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name} links to {target}"
