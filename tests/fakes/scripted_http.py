@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, Self
+from typing import IO, Literal, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class ScriptedHttp:
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as lines:
             try:
-                while request := _read_request(lines.readline):
+                while request := _read_request(lines):
                     with self._lock:
                         self.requests.append(request)
                         step = self._steps.popleft() if self._steps else Raw(b"")
@@ -134,13 +134,12 @@ class ScriptedHttp:
                 return  # the client hung up
 
 
-def _read_request(readline: object) -> Request | None:
-    assert callable(readline)
-    first = str(readline(), "latin-1").split()
+def _read_request(lines: IO[bytes]) -> Request | None:
+    first = str(lines.readline(), "latin-1").split()
     if len(first) != 3:
         return None
     headers: dict[str, str] = {}
-    while line := str(readline(), "latin-1").strip():
+    while line := str(lines.readline(), "latin-1").strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
     return Request(first[0], first[1], headers)

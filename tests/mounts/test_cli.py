@@ -194,6 +194,18 @@ def test_a_reader_that_has_seen_enough_is_no_fault(site: Path) -> None:
     assert process.wait() == 1
 
 
+def test_a_pipe_that_nobody_reads_is_no_fault(site: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            command(site, "mounts"), stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

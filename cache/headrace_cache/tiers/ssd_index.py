@@ -98,7 +98,7 @@ class SsdIndex:
             # A reader that hangs on to an old state keeps freed pages from being used again.
             self._tables.environment.clear_dead_readers()
             with self._tables.environment.write() as txn:
-                self._space.relieve_index(txn, 0.5)
+                self._space.relieve_index(txn)
             return []
 
     def note(self, notes: Notes) -> None:

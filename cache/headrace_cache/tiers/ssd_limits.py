@@ -11,15 +11,15 @@ from headrace_namespace.units import format_bytes
 
 MIB = 1 << 20
 
-#: Below this the index would take more than a tenth, and there would be too few segments to evict.
+#: Below this the index would take more than an eighth, and there would be too few segments to evict.
 LEAST_LIMIT_BYTES = 16 * MIB
-#: The least limit in pages: seven segments of two pages, and the index.
+#: The least limit in pages: six segments of two pages, and the index.
 LEAST_LIMIT_PAGES = 16
 
-#: One sixteenth for the index is enough for objects of 7 KiB on average; smaller ones leave
-#: earlier.
+#: One sixteenth for the index is enough for objects of 16 KiB on average in a small tier, 6 KiB in
+#: a large one; smaller ones leave earlier.
 _INDEX_SHARE = 16
-_LEAST_INDEX_BYTES, _MOST_INDEX_BYTES = MIB, 16 << 30
+_LEAST_INDEX_BYTES, _MOST_INDEX_BYTES = 2 * MIB, 16 << 30
 
 #: Sixteen segments or more: eviction takes a sixteenth at once, and a handful of processes can each
 #: hold one open.
@@ -27,9 +27,12 @@ _SEGMENTS = 16
 #: 64 MiB are unlinked in a few milliseconds; larger ones would win nothing.
 _LEAST_SEGMENT_BYTES, _MOST_SEGMENT_BYTES = 2 * MIB, 64 * MIB
 
-#: How full the index may be before segments leave on its account. Every change in LMDB copies pages
-#: first, and pages freed return only with the next transactions.
-INDEX_FULL_SHARE = 0.7
+#: How full the index may be before segments leave on its account. LMDB copies every page that it
+#: changes, and gets the old ones back two transactions later: where a batch touches every page of a
+#: small index, only a third of the map can be in use. A batch touches at most about 3,000 pages
+#: (two for each of 512 entries and 1,000 swept), twice 12 MiB, beside which a large index is safe.
+_FULL_SHARE_SMALL = 0.3
+_FULL_SHARE_LARGE, _TOUCHED_BYTES = 0.8, 32 * MIB
 
 #: What an object of one page takes in the index at most, as measured (tests/bench/ssd_tier.py).
 BYTES_PER_OBJECT = 300
@@ -40,11 +43,13 @@ _FOLDER_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The tier's bounds: all of it, its index's map, its segment files together, one of them."""
+    """The tier's bounds: all of it, its index's map and how much of that may be in use, its segment
+    files together, and one of them in bytes and in pages."""
 
     limit_bytes: int
     page_bytes: int
     index_bytes: int
+    index_full_bytes: int
     data_bytes: int
     segment_bytes: int
     segment_pages: int
@@ -64,11 +69,16 @@ def limits_of(limit_bytes: int, page_bytes: int) -> Limits:
     # Two pages at least, so that the rest of a segment that no page fits into stays below a half.
     floor = max(_LEAST_SEGMENT_BYTES, 2 * (page_bytes + OVERHEAD_BYTES))
     segment_bytes = max(min(data_bytes // _SEGMENTS, _MOST_SEGMENT_BYTES), floor)
-    objects = int(index_bytes * INDEX_FULL_SHARE) // BYTES_PER_OBJECT
+    index_full_bytes = max(
+        int(index_bytes * _FULL_SHARE_SMALL),
+        int(index_bytes * _FULL_SHARE_LARGE) - _TOUCHED_BYTES,
+    )
+    objects = index_full_bytes // BYTES_PER_OBJECT
     return Limits(
         limit_bytes=limit_bytes,
         page_bytes=page_bytes,
         index_bytes=index_bytes,
+        index_full_bytes=index_full_bytes,
         data_bytes=data_bytes,
         segment_bytes=segment_bytes,
         # A segment of tiny objects is full when its share of the index is: else the first segment

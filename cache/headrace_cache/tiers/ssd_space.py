@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 
 from headrace_cache.eviction.second_chance import Candidate, choose
-from headrace_cache.tiers.ssd_limits import INDEX_FULL_SHARE, Limits
+from headrace_cache.tiers.ssd_limits import Limits
 from headrace_cache.tiers.ssd_records import SegmentRecord, Totals
 from headrace_cache.tiers.ssd_segments import SegmentFiles, SegmentWriter
 from headrace_cache.tiers.ssd_tables import Tables, Transaction
@@ -25,8 +25,8 @@ _MOST_ADOPTIONS = 8
 #: A segment with less than this share of its room left is not worth taking over.
 _WORTH_ADOPTING = 0.5
 
-#: Page entries swept per transaction: 2,000 take about 5 ms, the longest that a commit should grow.
-SWEEP_PAGES = 2000
+#: Page entries swept per transaction: 1,000 take about 5 ms, the longest that a commit should grow.
+SWEEP_PAGES = 1000
 
 #: Segments that may leave within one transaction on the index's account.
 _MOST_EVICTIONS_FOR_INDEX = 4
@@ -97,9 +97,9 @@ class Space:
             self._remove(txn, totals, segment, record)
             self._tables.put_totals(txn, totals)
 
-    def relieve_index(self, txn: Transaction, share: float = INDEX_FULL_SHARE) -> bool:
-        """Let segments leave while the index is fuller than `share`; whether it no longer is."""
-        allowed = int(self._limits.index_bytes * share)
+    def relieve_index(self, txn: Transaction) -> bool:
+        """Let segments leave while the index is too full; whether it no longer is."""
+        allowed = self._limits.index_full_bytes
         for _ in range(_MOST_EVICTIONS_FOR_INDEX):
             if self._tables.bytes_in_use(txn) <= allowed:
                 return True

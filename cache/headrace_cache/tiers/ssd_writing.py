@@ -19,6 +19,9 @@ from headrace_cache.tiers.ssd_segments import SegmentWriter
 #: other side has finished, so a third time would need a third process at the same instant.
 _MOST_ROUNDS = 3
 
+#: Entries in one transaction; `ssd_limits` reckons with it.
+_MOST_ENTRIES = 512
+
 
 def open_data_key(wrap: KeyWrap, object_id: bytes, record: ObjectRecord) -> AESGCM | None:
     """The cipher of an object's data key; None where it was wrapped by another key."""
@@ -96,7 +99,9 @@ class BatchWriter:
                 if entries:
                     folder.index.enter(entries, keys, take_notes())
                 return False, []
-            if entries and entries[-1].place.segment != where.segment:
+            if entries and (
+                entries[-1].place.segment != where.segment or len(entries) == _MOST_ENTRIES
+            ):
                 refused += self._enter(entries, keys, take_notes())
                 entries = []
             entries.append(Entry(object_id, index, where))

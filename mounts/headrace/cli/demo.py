@@ -15,7 +15,7 @@ from headrace_namespace.errors import ConfigError
 def demo(as_json: bool) -> None:
     """Join real tables of a bucket and a folder through one tree: cold, warm, memory-only.
 
-    Needs no configuration and no network, takes about half a minute, leaves nothing behind.
+    Needs no configuration and no network, takes a few seconds, leaves nothing behind.
 
     Example: headrace demo
     """

@@ -46,7 +46,7 @@ for command in (ls, stat, cat, mounts, status, policy, demo):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; never raises."""
+    """Run the command line: returns its exit code, or raises SystemExit with it."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):

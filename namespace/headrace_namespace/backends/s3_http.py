@@ -80,13 +80,12 @@ class HttpPool:
             connection, response = self._send(method, target, headers)
             try:
                 yield response
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
+            except BaseException as error:
+                _hang_up(connection, response)
                 if isinstance(error, HeadraceError):
                     raise
-                raise self._translated(error) from error
-            except BaseException:
-                connection.close()
+                if isinstance(error, OSError | http.client.HTTPException):
+                    raise self._translated(error) from error
                 raise
             self._give_back(connection, response)
         finally:
@@ -171,7 +170,7 @@ class HttpPool:
                 if not self._closed and self._pid == os.getpid():
                     self._idle.append(connection)
                     return
-        connection.close()
+        _hang_up(connection, response)
 
     def _translated(self, error: OSError | http.client.HTTPException) -> HeadraceError:
         where = str(self._endpoint)
@@ -218,6 +217,12 @@ def _ask(
         connection.putheader(name, value)
     connection.endheaders()
     return connection.getresponse()
+
+
+def _hang_up(connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+    # The answer holds the socket open, even where the connection has let go of it.
+    response.close()
+    connection.close()
 
 
 def _readable(connected: socket.socket) -> bool:

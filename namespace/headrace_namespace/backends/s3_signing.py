@@ -14,6 +14,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials, SharedCredentialProvider
 from botocore.exceptions import BotoCoreError, HTTPClientError, ProfileNotFound
+from botocore.regions import EndpointResolver
 from botocore.session import Session
 
 from headrace_namespace.backends.s3_address import Endpoint
@@ -54,7 +55,7 @@ class Signer:
 
     def endpoint(self, region: str) -> Endpoint:
         """AWS's own endpoint in a region."""
-        resolver = self._session.get_component("endpoint_resolver")
+        resolver = EndpointResolver(self._session.get_data("endpoints"))
         found = resolver.construct_endpoint("s3", region)
         if not found:
             raise ConfigError(f"AWS has no region {region!r}", hint="set endpoint_url or region")

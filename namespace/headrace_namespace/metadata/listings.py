@@ -17,14 +17,19 @@ from headrace_namespace.identity import ObjectVersion
 #: Long enough to open a thousand warm files, short enough to be named as the contract's edge.
 VALID_SECONDS = 5.0
 
-#: About 0.4 KB a child: 40 MB when full, over all folders together.
+#: About 0.4 KB a child (a folder counts as one): 40 MB when full, over all folders together.
 MOST_CHILDREN = 100_000
+
+
+#: How long an asker waits for another's proof before it asks the store itself.
+PROOF_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class _Listing:
     listed_at: float
     children: dict[str, ObjectVersion] = field(default_factory=dict[str, ObjectVersion])
+    proving: bool = False
     proven: bool = False
 
 
@@ -33,61 +38,86 @@ class Listings:
 
     def __init__(self, most_children: int = MOST_CHILDREN) -> None:
         self._most_children = most_children
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._folders: OrderedDict[str, _Listing] = OrderedDict()
         self._held = 0
 
     def begin(self, folder: str, now: float) -> None:
         """A listing of `folder` starts now; what an earlier one said is forgotten."""
-        with self._lock:
+        with self._changed:
             self._drop(folder)
             self._folders[folder] = _Listing(now)
+            self._held += 1
+            self._make_room()
 
     def add(self, folder: str, children: dict[str, ObjectVersion]) -> None:
         """A part of the listing begun last brought these children."""
-        with self._lock:
+        with self._changed:
             listing = self._folders.get(folder)
             if listing is None:
                 return
             before = len(listing.children)
             listing.children.update(children)
             self._held += len(listing.children) - before
-            while self._held > self._most_children and self._folders:
-                self._drop(next(iter(self._folders)))
+            self._make_room()
 
-    def take(self, folder: str, child: str, now: float) -> ObjectVersion | None:
-        """The version by which a proven listing validates an open of `child`, once; else None."""
+    def seen(self, folder: str, now: float) -> None:
+        """The store said that `folder` is one; nothing is known of its children."""
+        if folder not in self._folders:
+            self.begin(folder, now)
+
+    def shows_folder(self, folder: str, now: float) -> bool:
+        """Whether `folder` was seen or listed within the last few seconds, so that it is one."""
+        listing = self._folders.get(folder)
+        return listing is not None and now - listing.listed_at <= VALID_SECONDS
+
+    def take(self, folder: str, child: str, now: float, *, opening: bool) -> ObjectVersion | None:
+        """The version by which a proven listing validates `child`; None where the store must say.
+
+        An open uses the validation up, a mere look does not. Whoever is told None asks the store
+        and then calls `prove`; others who ask meanwhile wait for that.
+        """
         if folder not in self._folders:  # the common case, without the lock
             return None
-        with self._lock:
-            listing = self._folders.get(folder)
-            if listing is None or not listing.proven:
-                return None
-            if now - listing.listed_at > VALID_SECONDS:
-                self._drop(folder)
-                return None
-            version = listing.children.pop(child, None)
-            if version is not None:
-                self._held -= 1
-            return version
+        with self._changed:
+            while True:
+                listing = self._folders.get(folder)
+                if listing is None or child not in listing.children:
+                    return None
+                if now - listing.listed_at > VALID_SECONDS:
+                    self._drop(folder)
+                    return None
+                if listing.proven:
+                    if not opening:
+                        return listing.children[child]
+                    self._held -= 1
+                    return listing.children.pop(child)
+                if not listing.proving:
+                    listing.proving = True
+                    return None
+                if not self._changed.wait(PROOF_SECONDS):
+                    return None
 
     def prove(self, folder: str, child: str, found: ObjectVersion | None) -> None:
-        """The store was asked for `child` and answered `found`: the listing stands or falls by it."""
+        """The store was asked for `child` and found this (None: nothing, or it could not say): the
+        listing stands or falls by it."""
         if folder not in self._folders:
             return
-        with self._lock:
+        with self._changed:
             listing = self._folders.get(folder)
-            if listing is None:
+            if listing is None or child not in listing.children:
                 return
-            listed = listing.children.pop(child, None)
-            if listed is not None:
-                self._held -= 1
-                if found == listed:
-                    listing.proven = True
-                else:
-                    self._drop(folder)
+            if found == listing.children[child]:
+                listing.proven = True
+            else:
+                self._drop(folder)
+            self._changed.notify_all()
+
+    def _make_room(self) -> None:
+        while self._held > self._most_children and self._folders:
+            self._drop(next(iter(self._folders)))
 
     def _drop(self, folder: str) -> None:
         listing = self._folders.pop(folder, None)
         if listing is not None:
-            self._held -= len(listing.children)
+            self._held -= len(listing.children) + 1

@@ -64,7 +64,9 @@ def churn(tier: PageTier, seed: int, rounds: int) -> None:
         for answer, target, data in zip(answers, targets, datas, strict=True):
             if answer and target != data:
                 raise AssertionError("a page is wrong")
-        print(sum(answers), flush=True)
+        # One write per line: `print` makes two, which threads would mix.
+        sys.stdout.write(f"{sum(answers)}\n")
+        sys.stdout.flush()
 
 
 def main() -> None:

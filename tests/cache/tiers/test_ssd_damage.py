@@ -249,9 +249,7 @@ def test_a_full_disk_is_said_once_and_passed_over(
     tier.close()
 
 
-def test_a_file_too_large_is_passed_over(
-    world: SsdWorld, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_too_large_is_passed_over(world: SsdWorld, caplog: pytest.LogCaptureFixture) -> None:
     """The same without root: the system refuses to let any file grow."""
     tier = world.open()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

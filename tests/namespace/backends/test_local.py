@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,16 +65,16 @@ class TestLocal(BackendSuite):
 
 
 class SettlingClock(SystemClock):
-    """The machine's clock, whose sleeps are counted and act on the file meanwhile."""
+    """The machine's clock, whose sleeps are counted; `meanwhile` happens during each."""
 
-    def __init__(self) -> None:
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.slept: list[float] = []
-        self.meanwhile = lambda: None
+        self._meanwhile = meanwhile
 
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
-        self.meanwhile()
         super().sleep(seconds)
+        self._meanwhile()
 
 
 def context(folder: Path) -> BackendContext:
@@ -121,8 +122,7 @@ def test_a_fresh_file_is_waited_for(local: LocalStore) -> None:
 
 
 def test_a_file_written_all_the_time_is_not_waited_for_longer(local: LocalStore) -> None:
-    clock = SettlingClock()
-    clock.sleep = lambda seconds: (clock.slept.append(seconds), local.put("object", b"2"))[0]  # type: ignore[method-assign]
+    clock = SettlingClock(lambda: local.put("object", b"2"))
     backend = LocalBackend(str(local.root), clock)
     local.put("object", b"1")
     stat_object(backend, "object")
@@ -247,3 +247,20 @@ def test_two_listings_of_one_folder_do_not_disturb_each_other(local: LocalStore)
     two2 = local.backend.list_page("", two.next_token)
     assert [c.name for c in two2.children] == [c.name for c in one2.children]
     assert one3.children[-1].name == "2499" and one3.next_token is None
+
+
+def test_a_change_during_the_read_is_seen(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local.put("object", b"old bytes")
+    version = stat_object(local.backend, "object")
+    preadv = os.preadv
+
+    def read_then_change(fd: int, targets: list[memoryview], start: int) -> int:
+        count = preadv(fd, [targets[0][:4]], start)
+        local.put("object", b"new bytes")
+        return count
+
+    monkeypatch.setattr(os, "preadv", read_then_change)
+    with pytest.raises(VersionGone):
+        read(local.backend, version, 0, 9)

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ class Opener:
         *,
         clock: Clock | None = None,
         base_folder: Path | None = None,
-        **changes: object,
+        **changes: Any,
     ) -> S3Backend:
         """A backend with the right options but for `changes`; None takes an option away."""
         bucket = self._bucket
@@ -167,7 +168,11 @@ def test_an_object_hides_the_folder_of_its_name_on_a_later_page(
     backend = opened()
     with ThreadPoolExecutor(8) as pool:
         keys = ["a", "a/below", "b", *(f"a!{number:04}" for number in range(1200))]
-        list(pool.map(lambda key: bucket.put(key, b""), keys))
+
+        def put(key: str) -> None:
+            bucket.put(key, b"")
+
+        list(pool.map(put, keys))
     names = [child.name for child in list_all(backend)]
     assert len(names) == len(set(names)) == 1202
     assert backend.list_page("", None).next_token is not None
@@ -192,15 +197,12 @@ def test_a_large_object_in_parallel(bucket: Bucket, opened: Opener) -> None:
     version = stat_object(backend, "large")
     memory = bytearray(len(data))
     step = 3 << 20
+
+    def fill(start: int) -> None:
+        backend.read_into(version, start, memoryview(memory)[start : start + step])
+
     with ThreadPoolExecutor(4) as pool:
-        list(
-            pool.map(
-                lambda start: backend.read_into(
-                    version, start, memoryview(memory)[start : start + step]
-                ),
-                range(0, len(data), step),
-            )
-        )
+        list(pool.map(fill, range(0, len(data), step)))
     assert memory == data
 
 
@@ -244,7 +246,7 @@ def test_stored_encodings_are_not_undone(bucket: Bucket, opened: Opener) -> None
 def test_what_goes_wrong_is_said(
     bucket: Bucket,
     opened: Opener,
-    changes: dict[str, object],
+    changes: dict[str, Any],
     kind: type[HeadraceError],
     words: str,
 ) -> None:

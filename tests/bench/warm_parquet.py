@@ -1,0 +1,149 @@
+"""Warm reads through the URL beside the same file on a local page-cached path.
+
+`python -m tests.bench.warm_parquet [MB]`. The source is a local folder: warm reads do not reach it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from headrace_mounts.connect import disconnect_all
+
+from tests.bench.fair import race, show
+
+SMALL_FILES = 200
+
+
+def make_silo(folder: Path, megabytes: int) -> None:
+    """One Parquet file of about this size, and 200 of some 16 KB."""
+    rows = megabytes * 22_000
+    rng = np.random.default_rng(1)
+    columns: dict[str, Any] = {name: rng.random(rows) for name in "abcde"}
+    columns["n"] = rng.integers(0, 1000, rows)
+    pq.write_table(pa.table(columns), folder / "large.parquet", compression="zstd")
+    (folder / "small").mkdir()
+    for number in range(SMALL_FILES):
+        part = pa.table({name: rng.random(600) for name in "abc"})
+        pq.write_table(part, folder / "small" / f"{number:03}.parquet")
+
+
+def main(megabytes: int = 500) -> None:
+    """Print the tables."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        silo = root / "silo"
+        silo.mkdir()
+        make_silo(silo, megabytes)
+        config: dict[str, object] = {
+            "mount": [{"path": "/lake", "url": str(silo), "freshness": "check"}],
+            "cache": {
+                "folder": str(root / "cache"),
+                "memory": "2GiB",
+                "ssd": "4GiB",
+                "key_file": str(root / "keys" / "key"),
+            },
+        }
+        options = {"config": config}
+        local, url = str(silo / "large.parquet"), "headrace:///lake/large.parquet"
+        size = (silo / "large.parquet").stat().st_size
+        fs: Any = fsspec.filesystem("headrace", config=config)
+        with fs.open(url) as file:
+            file.read()  # warm
+        fs.service.flush()
+        show(
+            f"pandas.read_parquet, {size / 1e6:.0f} MB, all columns, warm",
+            race(
+                {
+                    "local path": lambda: pd.read_parquet(local),
+                    "headrace URL": lambda: pd.read_parquet(url, storage_options=options),
+                }
+            ),
+        )
+        two = ["a", "n"]
+        show(
+            "the same, 2 of 6 columns",
+            race(
+                {
+                    "local path": lambda: pd.read_parquet(local, columns=two),
+                    "headrace URL": lambda: pd.read_parquet(
+                        url, columns=two, storage_options=options
+                    ),
+                }
+            ),
+        )
+        names = [f"{number:03}.parquet" for number in range(SMALL_FILES)]
+        small = str(silo / "small")
+
+        def read_local() -> None:
+            for part in names:
+                with open(f"{small}/{part}", "rb") as file:
+                    pq.read_table(file)
+
+        def read_fs(other: Any, base: str) -> None:
+            for part in names:
+                with other.open(f"{base}/{part}") as file:
+                    pq.read_table(file)
+
+        filecache: Any = fsspec.filesystem(
+            "filecache", target_protocol="file", cache_storage=str(root / "filecache")
+        )
+        show(
+            f"{SMALL_FILES} small Parquet files one by one, warm",
+            race(
+                {
+                    "local path": read_local,
+                    "headrace": lambda: read_fs(fs, "/lake/small"),
+                    "fsspec filecache": lambda: read_fs(filecache, small),
+                }
+            ),
+        )
+        offsets = [random.randrange(size - 4096) for _ in range(50_000)]
+        plain, cached = open(local, "rb", buffering=0), fs.open(url)
+
+        def read_random(file: Any) -> None:
+            for offset in offsets:
+                file.seek(offset)
+                file.read(4096)
+
+        show(
+            "50,000 random reads of 4 KiB on an open file",
+            race(
+                {
+                    "local file": lambda: read_random(plain),
+                    "headrace": lambda: read_random(cached),
+                }
+            ),
+        )
+
+        def open_many(opener: Any, path: str) -> None:
+            for _ in range(5000):
+                opener(path).close()
+
+        show(
+            "5,000 opens, warm (check asks the local file's stat at each)",
+            race(
+                {
+                    "local file": lambda: open_many(lambda path: open(path, "rb"), local),
+                    "headrace, check": lambda: open_many(fs.open, url),
+                    "headrace, pinned": lambda: open_many(
+                        lambda path: fs.open(path, max_age="pinned"), url
+                    ),
+                }
+            ),
+        )
+        plain.close()
+        cached.close()
+        disconnect_all()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
