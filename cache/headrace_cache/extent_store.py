@@ -165,7 +165,7 @@ class ExtentStore:
         if extent is None:
             return None
         span = Span(extent, 0, index * each, length, page_bytes)
-        extent.owners.append((held, index))
+        extent.owners.append((held, index, span))
         held.spans[index] = span
         return span
 
@@ -185,7 +185,7 @@ class ExtentStore:
         arena.taken = base + held.size
         span = Span(arena, base, 0, held.size, self.shape.page_bytes)
         span.charged[:] = b"\1" * len(span.charged)
-        arena.owners.append((held, 0))
+        arena.owners.append((held, 0, span))
         held.spans[0] = span
         return span
 

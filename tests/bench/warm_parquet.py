@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from headrace_mounts.connect import disconnect_all
 
+from headrace_mounts.connect import disconnect_all
 from tests.bench.fair import race, show
 
 SMALL_FILES = 200

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from headrace_cache.extent import ExtentShape
-from headrace_cache.page import PAGE_BYTES
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace_cache.extent import ExtentShape
+from headrace_cache.page import PAGE_BYTES
 
 limits = st.integers(8 << 20, 64 << 30)
 

@@ -178,18 +178,31 @@ def test_memory_stays_within_its_bound_to_the_byte(lake: MemoryBackend) -> None:
     assert rig.memory.usage().used == 0
 
 
-def test_a_view_keeps_its_bytes_and_its_charge_when_its_extent_leaves(lake: MemoryBackend) -> None:
+def test_what_is_viewed_stays_charged_and_served_until_the_view_is_gone(
+    lake: MemoryBackend,
+) -> None:
     rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE)
     data = os.urandom(4 * PAGE)
     lake.put("kept", data)
     view = rig.service.open(path("/lake/kept")).view(0, 4 * PAGE)
     assert isinstance(view, memoryview) and view.readonly
-    for number in range(30):
-        lake.put(f"o{number}", os.urandom(4 * PAGE))
-        whole(rig.service.open(path(f"/lake/o{number}")))
-        assert rig.memory.usage().used <= 16 * PAGE
+
+    def pass_by(count: int, *, times: int = 1) -> None:
+        for number in range(count):
+            lake.put(f"o{number}", os.urandom(4 * PAGE))
+            for _ in range(times):
+                whole(rig.service.open(path(f"/lake/o{number}")))
+            assert rig.memory.usage().used <= 16 * PAGE
+
+    pass_by(30)
     assert view == data
+    fetched = rig.service.status().bytes_fetched
+    assert whole(rig.service.open(path("/lake/kept"))) == data
+    assert rig.service.status().bytes_fetched == fetched
     view.release()
+    pass_by(60, times=2)  # used again, so that they compete with what is used again
+    whole(rig.service.open(path("/lake/kept")))
+    assert rig.service.status().bytes_fetched == fetched + 61 * 4 * PAGE
     rig.service.close()
 
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace_cache.eviction.s3_fifo import S3Fifo
 from hypothesis import given
 from hypothesis import strategies as st
+
+from headrace_cache.eviction.s3_fifo import S3Fifo
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from headrace_cache.single_flight import Flights
 from headrace_namespace.errors import StoreTimeout
 

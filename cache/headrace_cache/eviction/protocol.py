@@ -44,3 +44,7 @@ class EvictionRule(Protocol[Item]):
     def choose(self) -> Item | None:
         """The item that should leave now, no longer counted as held; None if every one is busy."""
         ...
+
+    def readmit(self, item: Item) -> None:
+        """The item just chosen could not leave: it is in use. It is held on, as a used one."""
+        ...

@@ -45,6 +45,11 @@ class S3Fifo(Generic[Item]):
         self._small.pop(item.key, None)
         self._main.pop(item.key, None)
 
+    def readmit(self, item: Item) -> None:
+        """The item just chosen is in use: it goes to the end of main."""
+        self._ghosts.pop(item.key, None)
+        self._main[item.key] = item
+
     def choose(self) -> Item | None:
         """The item that should leave now; None if every one is busy.
 

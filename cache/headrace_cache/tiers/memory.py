@@ -1,8 +1,8 @@
 """The memory tier: extents in mapped memory, bounded to the byte.
 
-Memory is charged before it is filled and given back when it is unmapped. An extent that leaves
-while somebody still holds a view of it cannot be unmapped; its bytes stay charged until the last
-view is gone, so the bound holds whatever readers do.
+Memory is charged before it is filled and given back when it is unmapped. An extent of which
+somebody holds a view (pyarrow decoding a column, pages waiting to be sealed) cannot be unmapped: it
+stays, charged and readable, and leaves when the last view is gone and its turn comes.
 
 Every method is called with the extent store's lock held, except where it says otherwise.
 """
@@ -114,8 +114,8 @@ class Extent:
         self.taken = 0
         #: It left the tier; nothing more may be put into it.
         self.gone = False
-        #: For each object in it: the object, kept alive by this, and the index of its span.
-        self.owners: list[tuple[SpanOwner, int]] = []
+        #: For each object in it: the object, kept alive by this, and its span by index.
+        self.owners: list[tuple[SpanOwner, int, Span]] = []
 
     @property
     def busy(self) -> bool:
@@ -145,12 +145,11 @@ class MemoryTier:
         self._most_extents = most_extents
         self._rule = rule
         self._extents: set[Extent] = set()
-        self._held_by_views: list[Extent] = []
         self._used = 0
 
     def allocate(self, key: Hashable, size: int) -> Extent | None:
         """An empty extent; None where no other can leave for it. It holds no memory yet."""
-        while len(self._extents) + len(self._held_by_views) >= self._most_extents:
+        while len(self._extents) >= self._most_extents:
             if not self._evict_one():
                 return None
         extent = Extent(key, size)
@@ -176,50 +175,47 @@ class MemoryTier:
         extent.bytes_held += count
         return True
 
-    def evict(self, extent: Extent) -> None:
-        """Let this extent go now; it must not be busy."""
-        self._rule.remove(extent)
-        self._let_go(extent)
-
     def usage(self) -> TierUsage:
         """Bytes used and allowed, and how many objects have a page here. Any thread may ask."""
-        objects = {id(owner) for extent in tuple(self._extents) for owner, _ in extent.owners}
+        objects = {id(owner) for extent in tuple(self._extents) for owner, *_ in extent.owners}
         return TierUsage(self._used, self.limit_bytes, len(objects))
 
     def close(self) -> None:
-        """Let everything go."""
+        """Let everything go; what is in use gives its memory back with its last view."""
         for extent in tuple(self._extents):
-            self.evict(extent)
+            self._rule.remove(extent)
+            self._take_out(extent)
+            extent.unmap()
+            self._extents.discard(extent)
+        self._used = 0
 
     def _evict_one(self) -> bool:
-        """Make some room: unmap what views no longer hold, else let the rule choose."""
-        if self._sweep():
-            return True
-        extent = self._rule.choose()
-        if extent is None:
+        """Let one extent go; False where every one is busy or in use."""
+        for _ in range(len(self._extents)):
+            extent = self._rule.choose()
+            if extent is None:
+                return False
+            if self._let_go(extent):
+                return True
+            self._rule.readmit(extent)
+        return False
+
+    def _let_go(self, extent: Extent) -> bool:
+        """Take it from its objects, then unmap it; as before where a view holds it."""
+        self._take_out(extent)
+        if not extent.unmap():
+            for owner, index, span in extent.owners:
+                owner.spans[index] = span
             return False
-        self._let_go(extent)
+        extent.owners.clear()
+        extent.gone = True
+        self._extents.discard(extent)
+        self._used -= extent.bytes_held
         return True
 
-    def _let_go(self, extent: Extent) -> None:
-        self._extents.discard(extent)
-        extent.gone = True
-        for owner, index in extent.owners:
+    def _take_out(self, extent: Extent) -> None:
+        for owner, index, _ in extent.owners:
             owner.spans.pop(index, None)
-        extent.owners.clear()
-        if extent.unmap():
-            self._used -= extent.bytes_held
-        else:
-            self._held_by_views.append(extent)
-
-    def _sweep(self) -> bool:
-        """Unmap extents whose last view is gone; True if there was one."""
-        still = [extent for extent in self._held_by_views if not extent.unmap()]
-        freed = sum(e.bytes_held for e in self._held_by_views) - sum(e.bytes_held for e in still)
-        swept = len(still) < len(self._held_by_views)
-        self._held_by_views = still
-        self._used -= freed
-        return swept
 
 
 def whole_kernel_pages(count: int) -> int:

@@ -54,9 +54,7 @@ def churn(tier: PageTier, seed: int, rounds: int) -> None:
         datas = [content(page) for page in batch]
         if chance.random() < 0.05:
             tier.forget(batch[0].version)
-        tier.store(
-            [(page, memoryview(data)) for page, data in zip(batch, datas, strict=True)]
-        )
+        tier.store([(page, memoryview(data)) for page, data in zip(batch, datas, strict=True)])
         targets = [bytearray(len(data)) for data in datas]
         answers = tier.load(
             [(page, memoryview(target)) for page, target in zip(batch, targets, strict=True)]

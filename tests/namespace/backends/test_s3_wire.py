@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -431,3 +432,17 @@ def test_a_folder_is_found_by_what_lies_below(server: ScriptedHttp, opened: Open
     server.then(Answer(404), Answer(200, {}, listing(inside)))
     assert opened().stat("folder") == Folder()
     assert "prefix=folder%2F" in server.requests[1].target
+
+
+def test_a_forked_child_leaves_its_parents_connections_alone(
+    server: ScriptedHttp, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Answer(206, RANGE, b"cde")
+    server.then(good, good, good)
+    backend = opened()
+    assert read(backend, version(backend), 2, 5) == b"cde"
+    child = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: child)
+    for _ in range(2):
+        assert read(backend, version(backend), 2, 5) == b"cde"
+    assert server.connections == 2
