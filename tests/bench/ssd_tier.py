@@ -13,10 +13,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from headrace_cache.page import PageId
 from headrace_cache.tiers.fork_aware import ForkAwareTier
+from headrace_cache.tiers.sealing import OVERHEAD_BYTES
 from headrace_cache.tiers.ssd import open_ssd_tier
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -47,71 +49,82 @@ def streaming(root: Path) -> None:
         source[number * MIB : (number + 1) * MIB] = os.urandom(MIB)
     target = memoryview(mmap.mmap(-1, PAGES * MIB))
     target[:] = source  # touched once, so that no run pays for fresh memory
-    pieces = [slice(number * MIB, (number + 1) * MIB) for number in range(PAGES)]
-    rows: dict[str, list[float]] = {
-        "plain write, a new file": [],
-        "tier store": [],
-        "plain read": [],
-        "tier load": [],
-    }
+    pages = [PageId(version(1), number) for number in range(PAGES)]
+    batches = [pages[first : first + BATCH] for first in range(0, PAGES, BATCH)]
+
+    def piece(memory: memoryview, page: PageId) -> memoryview:
+        return memory[page.index * MIB : (page.index + 1) * MIB]
+
+    def write(plain: int) -> None:
+        for page in pages:
+            os.pwrite(plain, piece(source, page), page.index * MIB)
+
+    def read(plain: int) -> None:
+        for page in pages:
+            os.preadv(plain, [piece(target, page)], page.index * MIB)
+
+    def store(tier: ForkAwareTier) -> None:
+        for batch in batches:
+            tier.store([(page, piece(source, page)) for page in batch])
+
+    def load(tier: ForkAwareTier) -> None:
+        for batch in batches:
+            assert all(tier.load([(page, piece(target, page)) for page in batch]))
+
+    rates: dict[str, list[float]] = {}
     for turn in range(3):
         plain = os.open(root / f"plain-{turn}", os.O_RDWR | os.O_CREAT)
         tier = opened(root, f"stream-{turn}")
-        pages = [PageId(version(1), number) for number in range(PAGES)]
-
-        def write(plain: int = plain) -> None:
-            for piece in pieces:
-                os.pwrite(plain, source[piece], piece.start)
-
-        def read(plain: int = plain) -> None:
-            for piece in pieces:
-                os.preadv(plain, [target[piece]], piece.start)
-
-        def store(tier: ForkAwareTier = tier, pages: list[PageId] = pages) -> None:
-            for first in range(0, PAGES, BATCH):
-                tier.store([(page, source[pieces[page.index]]) for page in pages[first:][:BATCH]])
-
-        def load(tier: ForkAwareTier = tier, pages: list[PageId] = pages) -> None:
-            for first in range(0, PAGES, BATCH):
-                wanted = [(page, target[pieces[page.index]]) for page in pages[first:][:BATCH]]
-                assert all(tier.load(wanted))
-
-        for name, work in zip(rows, (write, store, read, load), strict=True):
-            rows[name].append(PAGES * MIB / GIB / seconds(work))
+        for name, work in (
+            ("plain write, a new file", partial(write, plain)),
+            ("tier store", partial(store, tier)),
+            ("plain read", partial(read, plain)),
+            ("tier load", partial(load, tier)),
+        ):
+            rates.setdefault(name, []).append(PAGES * MIB / GIB / seconds(work))
         assert target == source
         os.close(plain)
         tier.close()
-    for name, rates in rows.items():
-        print(f"{name:42} {max(rates):8.2f} GiB/s")
+    for name, measured in rates.items():
+        print(f"{name:42} {max(measured):8.2f} GiB/s")
 
 
 def index(root: Path) -> None:
     tier = opened(root, "index")
-    data = os.urandom(4096)
+    data = memoryview(os.urandom(4096))
+    target = memoryview(bytearray(4096))
     stored = 0
+
+    def store(first: int, stop: int) -> None:
+        for start in range(first, stop, 500):
+            numbers = range(start, min(stop, start + 500))
+            tier.store([(PageId(version(number), 0), data) for number in numbers])
+
+    def load_singly(names: list[PageId]) -> None:
+        for name in names:
+            assert tier.load([(name, target)]) == [True]
+
+    def load_at_once(names: list[PageId]) -> None:
+        assert all(tier.load([(name, target) for name in names]))
+
+    def look(names: list[PageId]) -> None:
+        for name in names:
+            assert tier.holds(name)
+
     for count in (1000, SMALL):
-        took = 0.0
-        first = stored
-        for start in range(first, count, 500):
-            batch = [
-                (PageId(version(number), 0), memoryview(data))
-                for number in range(start, min(count, start + 500))
-            ]
-            took += seconds(lambda batch=batch: tier.store(batch))  # type: ignore[misc]
+        took = seconds(partial(store, stored, count))
+        print(f"{count:7} objects of 4 KiB: store {(count - stored) / took:16.0f} objects/s")
         stored = count
         usage = tier.usage()
-        sealed = count * (4096 + 64)
-        print(f"{count:7} objects of 4 KiB: store {(count - first) / took:16.0f} objects/s")
-        print(f"{'':8}index in use {(usage.used - sealed) / usage.objects:23.0f} bytes/object")
-        step = max(1, count // 1000)
-        names = [PageId(version(number * step * 7919 % count), 0) for number in range(1000)]
-        target = memoryview(bytearray(4096))
-        single = seconds(lambda names=names: [tier.load([(n, target)]) for n in names] and None)  # type: ignore[misc]
-        batch_load = seconds(lambda names=names: tier.load([(n, target) for n in names]) and None)  # type: ignore[misc]
-        look = seconds(lambda names=names: [tier.holds(n) for n in names] and None)  # type: ignore[misc]
-        print(f"{'':8}look-up (holds) {look * 1000:20.1f} microseconds")
-        print(f"{'':8}load, one by one {single * 1000:19.1f} microseconds")
-        print(f"{'':8}load, a batch of 1000 {batch_load * 1000:14.1f} microseconds a page")
+        index_bytes = usage.used - count * (4096 + OVERHEAD_BYTES)
+        print(f"{'':8}index in use {index_bytes / usage.objects:23.0f} bytes/object")
+        names = [PageId(version(number * 7919 % count), 0) for number in range(1000)]
+        for label, work in (
+            ("look-up (holds)", look),
+            ("load, one by one", load_singly),
+            ("load, 1000 at once", load_at_once),
+        ):
+            print(f"{'':8}{label:20} {seconds(partial(work, names)) * 1000:15.1f} us/page")
     file_bytes = (root / "index" / "index" / "data.mdb").stat().st_size
     print(f"{'':8}index file {file_bytes / SMALL:25.0f} bytes/object")
     tier.close()

@@ -11,7 +11,7 @@ from headrace_namespace.units import format_bytes
 
 MIB = 1 << 20
 
-#: Below this the index would take more than an eighth, and there would be too few segments to evict.
+#: Below this the index would take more than an eighth, with too few segments to evict.
 LEAST_LIMIT_BYTES = 16 * MIB
 #: The least limit in pages: six segments of two pages, and the index.
 LEAST_LIMIT_PAGES = 16

@@ -88,7 +88,8 @@ class SharedEnvironment:
         self.holders = 1
         self._environment: lmdb.Environment | None = environment
         self._databases: dict[str, Any] = {}
-        self._active = 0
+        #: Threads that are within LMDB, and how deep.
+        self._inside: dict[int, int] = {}
         self._resizing = False
         self._forking = False
         self._gate = threading.Condition()
@@ -164,34 +165,48 @@ class SharedEnvironment:
         return environment.begin(write=write)
 
     def _enter(self) -> None:
+        me = threading.get_ident()
         with self._gate:
+            # Who is inside already may go deeper, or those who wait for it would wait for ever.
             free = self._gate.wait_for(
-                lambda: not (self._resizing or self._forking), RESIZE_WAIT_SECONDS
+                lambda: me in self._inside or not (self._resizing or self._forking),
+                RESIZE_WAIT_SECONDS,
             )
             if not free:
                 raise IndexFault(f"the index {self.path} is stuck while its map grows")
-            self._active += 1
+            self._inside[me] = self._inside.get(me, 0) + 1
 
     def _leave(self) -> None:
+        me = threading.get_ident()
         with self._gate:
-            self._active -= 1
+            depth = self._inside.pop(me, 1) - 1
+            if depth:
+                self._inside[me] = depth
             if self._resizing or self._forking:
                 self._gate.notify_all()
+
+    def threads_inside(self) -> frozenset[int]:
+        """The threads of this process that have a transaction, or wait for one."""
+        with self._gate:
+            return frozenset(self._inside)
+
+    def _others_are_out(self) -> bool:
+        return not self._inside.keys() - {threading.get_ident()}
 
     def _adopt_size(self, environment: lmdb.Environment) -> None:
         """Follow a map that another process has grown; needs every other transaction to end."""
         with self._gate:
             if self._resizing:  # another thread is at it, and waits for us to step aside
-                self._active -= 1
+                depth = self._inside.pop(threading.get_ident())
                 self._gate.notify_all()
                 done = self._gate.wait_for(lambda: not self._resizing, RESIZE_WAIT_SECONDS)
-                self._active += 1
+                self._inside[threading.get_ident()] = depth
                 if not done:
                     raise IndexFault(f"the index {self.path} is stuck while its map grows")
                 return
             self._resizing = True
             try:
-                if not self._gate.wait_for(lambda: self._active == 1, RESIZE_WAIT_SECONDS):
+                if not self._gate.wait_for(self._others_are_out, RESIZE_WAIT_SECONDS):
                     raise IndexFault(f"the index {self.path} is stuck while its map grows")
                 environment.set_mapsize(0)
             finally:
@@ -206,10 +221,11 @@ class SharedEnvironment:
             environment.close()
 
     def pause_for_fork(self) -> None:
-        """Let no transaction begin, and wait until none is under way; for this module alone."""
+        """Let no transaction begin, and wait until no other thread has one; for this module
+        alone."""
         with self._gate:
             self._forking = True
-            self._gate.wait_for(lambda: self._active == 0, FORK_WAIT_SECONDS)
+            self._gate.wait_for(self._others_are_out, FORK_WAIT_SECONDS)
 
     def resume_after_fork(self) -> None:
         """Let transactions begin again, in the parent; for this module alone."""
@@ -221,7 +237,8 @@ class SharedEnvironment:
         """Close the child's copy after a fork; for this module alone."""
         # Fresh lock first: a thread of the parent may have held the old one at the fork.
         self._gate = threading.Condition()
-        if self._active:
+        self._forking = self._resizing = False
+        if not self._others_are_out():
             # A transaction of a thread that is no more: LMDB's own locks are taken for ever, and
             # closing would wait for them. Leave it; the child finds its tier off.
             _abandoned.append(self._environment)

