@@ -11,10 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
-
-from fsspec.asyn import AsyncFileSystem
-from fsspec.spec import AbstractFileSystem
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import Config, connect
@@ -24,6 +21,14 @@ from headrace_namespace.errors import NotFound, ReadOnly
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.path import SCHEME, NamespacePath
 
+if TYPE_CHECKING:
+    # fsspec publishes no types.
+    AbstractFileSystem: Any = None
+    AsyncFileSystem = Any
+else:
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
 Answer = TypeVar("Answer")
 
 #: Files that `cat_ranges` reads side by side; each read may itself fetch several ranges at once.
@@ -32,7 +37,7 @@ FILES_AT_ONCE = 8
 MaxAge = str | int | float | None
 
 
-class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
+class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the type checkers
     """The tree as an fsspec file system; reading, for now.
 
     `config` is the path of a `headrace.toml`, its content as a dict, or None to find one. Paths are
@@ -44,7 +49,7 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has n
     cachable = True
 
     def __init__(self, config: Config = None, **storage_options: Any) -> None:
-        super().__init__(**storage_options)
+        super().__init__(**storage_options)  # pyright: ignore[reportUnknownMemberType] # fsspec's
         self._config = config
         # Connecting now tells of a wrong configuration where it was named.
         self._service = connect(config)
@@ -58,8 +63,9 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has n
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, list | tuple):
-            return [cls._strip_protocol(one) for one in path]
+        several: Any = path if isinstance(path, list | tuple) else None
+        if several is not None:
+            return [cls._strip_protocol(one) for one in several]
         return NamespacePath.parse(str(path)).text
 
     def unstrip_protocol(self, name: str) -> str:

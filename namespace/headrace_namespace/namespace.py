@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace_namespace.backends.observe import ObservedBackend
-from headrace_namespace.backends.protocol import Backend, Folder, Location
+from headrace_namespace.backends.protocol import Backend, Folder
 from headrace_namespace.clock import Clock
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError, NotFolder, NotFound
@@ -48,7 +48,7 @@ class Namespace:
         self._clock = clock
         # A remote store's place never moves; a local folder's may, when a link on its way does.
         self._fixed_roots = {
-            store.mount.path: store.backend.locate("")
+            store.mount.path: store.backend.ref("").key
             for store in stores
             if not store.backend.stat_is_cheap
         }
@@ -79,16 +79,17 @@ class Namespace:
         backend = self._stores[mount.path].backend
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
-        location = backend.locate(key)
+        ref = backend.ref(key)
         for other in self._stores.values():
-            root = self._root_in(other, location.space)
-            below = None if root is None else _below(location.key, root.key)
+            if other.backend.space != backend.space:
+                continue
+            below = _below(ref.key, self._root_key(other))
             if below is None:
                 continue
             alias = other.mount.path.below(below)
             if alias != path:
                 names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
-        return Resolved(path, mount, key, backend.ref(key), tuple(names))
+        return Resolved(path, mount, key, ref, tuple(names))
 
     def stat(
         self, resolved: Resolved, freshness: Freshness | None = None, *, opening: bool = False
@@ -227,13 +228,8 @@ class Namespace:
                 return Entry(path, point, found)
         return Entry(path, point)
 
-    def _root_in(self, store: MountedStore, space: str) -> Location | None:
-        root = self._fixed_roots.get(store.mount.path)
-        if root is None:
-            if not space.startswith("file:"):
-                return None
-            root = store.backend.locate("")
-        return root if root.space == space else None
+    def _root_key(self, store: MountedStore) -> str:
+        return self._fixed_roots.get(store.mount.path) or store.backend.ref("").key
 
 
 def _below(key: str, root: str) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from headrace_namespace.backends.limit import LimitedBackend
 from headrace_namespace.backends.observe import ObservedBackend
 from headrace_namespace.backends.registry import open_backend
+from headrace_namespace.backends.request_limits import attempts_of, simultaneous_of
 from headrace_namespace.backends.retry import RetryingBackend, RetryPolicy
 from headrace_namespace.declaration import BackendContext, MountDeclaration
 from headrace_namespace.metadata.listings import Listings
@@ -33,7 +34,7 @@ def _open_store(declaration: MountDeclaration, context: BackendContext) -> Mount
     again."""
     backend = open_backend(declaration.mount.url, declaration.options, context)
     observed = ObservedBackend(backend)
-    retrying = RetryingBackend(
-        LimitedBackend(observed), context.clock, RetryPolicy(), random.Random()
-    )
+    limited = LimitedBackend(observed, simultaneous_of(backend))
+    policy = RetryPolicy(attempts=attempts_of(backend))
+    retrying = RetryingBackend(limited, context.clock, policy, random.Random())
     return MountedStore(declaration.mount, retrying, observed)

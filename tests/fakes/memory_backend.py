@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from headrace_namespace.backends.protocol import Folder, Listed, ListPage, Location
+from headrace_namespace.backends.protocol import Folder, Listed, ListPage
 from headrace_namespace.errors import NotFolder, NotFound, VersionGone
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 
@@ -16,7 +16,7 @@ class MemoryBackend:
     raise, wait, or replace the object."""
 
     def __init__(self, space: str = "memory", *, page_children: int = 1000) -> None:
-        self.space = space
+        self._space = space
         self.asked: Counter[str] = Counter()
         self.before_read: Callable[[ObjectVersion, int], None] | None = None
         self._page_children = page_children
@@ -43,8 +43,9 @@ class MemoryBackend:
     def ref(self, key: str) -> ObjectRef:
         return ObjectRef(self.space, key)
 
-    def locate(self, key: str) -> Location:
-        return Location(self.space, key)
+    @property
+    def space(self) -> str:
+        return self._space
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         self.asked["stat"] += 1

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import numpy as np
-import pandas as pd
 import pytest
 
 from headrace_mounts.connect import disconnect_all
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
 from headrace_namespace.errors import ConfigError
 from tests.conftest import Bucket
+from tests.untyped import fsspec, np, pd
 
 MIB = 1 << 20
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import pandas as pd
 import pytest
 
 from headrace_mounts.connect import disconnect_all
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
 from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied, ReadOnly
+from tests.untyped import fsspec, pd
 
 HARD_NAMES = [
     "plain.bin",
@@ -133,14 +132,14 @@ def test_errors_are_pythons_own_and_ours(fs: Any) -> None:
     with pytest.raises(PermissionError) as denied:
         fs.cat_file("/lake/sub/deep/c.txt")
     assert isinstance(denied.value, PolicyDenied)
-    for write in (
-        lambda: fs.open("/lake/new", "wb"),
-        lambda: fs.pipe_file("/lake/new", b""),
-        lambda: fs.rm_file("/lake/a.bin"),
-        lambda: fs.mkdir("/lake/d"),
-    ):
-        with pytest.raises(ReadOnly):
-            write()
+    with pytest.raises(ReadOnly):
+        fs.open("/lake/new", "wb")
+    with pytest.raises(ReadOnly):
+        fs.pipe_file("/lake/new", b"")
+    with pytest.raises(ReadOnly):
+        fs.rm_file("/lake/a.bin")
+    with pytest.raises(ReadOnly):
+        fs.mkdir("/lake/d")
 
 
 def test_ranges(fs: Any, silo: Path) -> None:

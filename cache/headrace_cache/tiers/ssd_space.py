@@ -28,8 +28,8 @@ _WORTH_ADOPTING = 0.5
 #: Page entries swept per transaction: 1,000 take about 5 ms, the longest that a commit should grow.
 SWEEP_PAGES = 1000
 
-#: Segments that may leave within one transaction on the index's account. Half-empty pages merge with
-#: later deletions only, so that the use falls behind what left: more would be too many.
+#: Segments that may leave within one transaction on the index's account. Half-empty pages merge
+#: with later deletions only, so the use falls behind what left: more would be too many.
 _MOST_EVICTIONS_FOR_INDEX = 2
 
 

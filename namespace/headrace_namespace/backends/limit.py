@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from headrace_namespace.backends.protocol import Backend, Folder, ListPage, Location
+from headrace_namespace.backends.protocol import Backend, Folder, ListPage
 from headrace_namespace.errors import StoreTimeout
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 
@@ -49,9 +49,10 @@ class LimitedBackend:
         """As the store's; no request."""
         return self._inner.ref(key)
 
-    def locate(self, key: str) -> Location:
-        """As the store's; no request."""
-        return self._inner.locate(key)
+    @property
+    def space(self) -> str:
+        """As the store's."""
+        return self._inner.space
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """As the store's, in its turn."""

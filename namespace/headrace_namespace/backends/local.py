@@ -22,7 +22,6 @@ from headrace_namespace.backends.protocol import (
     Folder,
     Listed,
     ListPage,
-    Location,
 )
 from headrace_namespace.clock import Clock
 from headrace_namespace.config import Table
@@ -91,9 +90,10 @@ class LocalBackend:
         """The file's real path, so that a link and its target are one object."""
         return ObjectRef(STORE, self._real(key))
 
-    def locate(self, key: str) -> Location:
-        """The file's real path."""
-        return Location("file:", self._real(key))
+    @property
+    def space(self) -> str:
+        """All files of this machine."""
+        return "file:"
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """What is there now; waits some milliseconds where a file was changed just now.

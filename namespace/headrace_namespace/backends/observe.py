@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headrace_namespace.backends.protocol import Backend, Folder, ListPage, Location
+from headrace_namespace.backends.protocol import Backend, Folder, ListPage
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.metrics import Counters
 
@@ -37,9 +37,10 @@ class ObservedBackend:
         """As the store's; no request."""
         return self._inner.ref(key)
 
-    def locate(self, key: str) -> Location:
-        """As the store's; no request."""
-        return self._inner.locate(key)
+    @property
+    def space(self) -> str:
+        """As the store's."""
+        return self._inner.space
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """As the store's, counted."""

@@ -43,18 +43,6 @@ class ListPage:
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """Where an object lies, in words by which two mounts of one store can be seen to overlap.
-
-    `space` leaves out what may differ between two ways to one store (endpoint, credentials), so two
-    equal locations *may* be one object: enough for policy, which must not be weakened by an alias.
-    """
-
-    space: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
 class BackendContext:
     """What a backend is given by the place that builds it: never fetched by itself."""
 
@@ -82,8 +70,14 @@ class Backend(Protocol):
         backend resolves symbolic links here."""
         ...
 
-    def locate(self, key: str) -> Location:
-        """Where the object lies, for finding its other names."""
+    @property
+    def space(self) -> str:
+        """What stores must have in common for their keys to name the same objects (`s3:bucket`,
+        `file:`).
+
+        It leaves out what may differ between two ways to one store (endpoint, credentials), so two
+        equal keys of one space *may* be one object: enough for policy, which no alias may weaken.
+        """
         ...
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:

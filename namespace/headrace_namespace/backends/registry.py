@@ -15,7 +15,7 @@ _Builder = Callable[[str, Table, BackendContext], Backend]
 #: Scheme -> module, builder, and the extra of the distribution that brings what it needs.
 _KNOWN: dict[str, tuple[str, str, str | None]] = {
     "file": ("headrace_namespace.backends.local", "open_local", None),
-    "s3": ("headrace_namespace.backends.s3", "open_s3", "s3"),
+    "s3": ("headrace_namespace.backends.s3.backend", "open_s3", "s3"),
 }
 
 

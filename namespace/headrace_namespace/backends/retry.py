@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from headrace_namespace.backends.protocol import Backend, Folder, ListPage, Location
+from headrace_namespace.backends.protocol import Backend, Folder, ListPage
 from headrace_namespace.backends.slow_down import SlowDown
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import HeadraceError
@@ -58,9 +58,10 @@ class RetryingBackend:
         """As the store's; no request."""
         return self._inner.ref(key)
 
-    def locate(self, key: str) -> Location:
-        """As the store's; no request."""
-        return self._inner.locate(key)
+    @property
+    def space(self) -> str:
+        """As the store's."""
+        return self._inner.space
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """As the store's, tried again."""

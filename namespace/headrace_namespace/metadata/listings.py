@@ -1,4 +1,4 @@
-"""Listings that stand in for stats: opening a data set of 1,000 files costs one LIST, not 1,000 HEADs.
+"""Listings that stand in for stats: a data set of 1,000 files costs one LIST, not 1,000 HEADs.
 
 A listing brings the version of every child. For a few seconds it may validate the opens of those
 children under the freshness contract `check`, by three rules (decisions/0003-listings-validate.md):

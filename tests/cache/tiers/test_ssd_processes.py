@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from headrace_cache.page import PageId
+from headrace_cache.tiers.ssd_limits import limits_of
 from headrace_namespace.metadata import lmdb_env
 from tests.cache.tiers.ssd_worker import all_pages, content, count_right
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
@@ -53,10 +54,12 @@ def test_the_limit_holds_at_every_instant(tmp_path: Path) -> None:
     environment = lmdb_env.acquire(world.folder / "index", MIB)
     workers = [world.worker("churn", str(seed), "4", "25") for seed in (100, 200)]
     samples: list[int] = []
+    segments: list[int] = []
     while any(worker.poll() is None for worker in workers):
         # Files come and go only within write transactions: in ours the sum is of one instant.
         with environment.write():
             samples.append(world.bytes_on_disk())
+            segments.append(sum(path.stat().st_size for path in world.segments()))
         read_line(workers[len(samples) % 2])
     for worker in workers:
         finish(worker)
@@ -65,6 +68,7 @@ def test_the_limit_holds_at_every_instant(tmp_path: Path) -> None:
     assert len(samples) > 50
     assert max(samples) > 10 * MIB
     assert max(samples) <= world.limit_bytes
+    assert max(segments) <= limits_of(world.limit_bytes, world.page_bytes).data_bytes
 
 
 def test_sudden_deaths_leave_right_pages_and_no_leak(tmp_path: Path) -> None:

@@ -224,6 +224,8 @@ def test_a_fork_leaves_parent_and_child_with_a_tier_each(world: SsdWorld) -> Non
         status = 1
         try:
             tier.after_fork_in_child()
+            inherited = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+            assert not any(name.endswith((".sealed", ".mdb", ".lock")) for name in inherited)
             use(100)
             tier.close()
             status = 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace_namespace.backends import s3
 from headrace_namespace.backends.local import LocalBackend
 from headrace_namespace.backends.protocol import Backend, BackendContext
 from headrace_namespace.backends.registry import open_backend
 from headrace_namespace.backends.request_limits import attempts_of, simultaneous_of
+from headrace_namespace.backends.s3.backend import S3Backend
 from headrace_namespace.clock import SystemClock
 from headrace_namespace.config import table_from
 from headrace_namespace.errors import ConfigError
@@ -25,7 +25,7 @@ def opened(url: str, folder: Path, **options: object) -> Backend:
 def test_schemes_lead_to_their_backends(tmp_path: Path) -> None:
     assert isinstance(opened("file:///x", tmp_path), LocalBackend)
     assert isinstance(opened("some folder", tmp_path), LocalBackend)
-    assert isinstance(opened("s3://bucket/x", tmp_path, anon=True), s3.S3Backend)
+    assert isinstance(opened("s3://bucket/x", tmp_path, anon=True), S3Backend)
 
 
 def test_an_unknown_scheme_names_the_known(tmp_path: Path) -> None:

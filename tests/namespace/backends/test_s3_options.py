@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from headrace_namespace.backends.protocol import BackendContext
-from headrace_namespace.backends.s3 import S3Backend, open_s3
-from headrace_namespace.backends.s3_address import Endpoint, bucket_address
-from headrace_namespace.backends.s3_options import read_s3_options
-from headrace_namespace.backends.s3_signing import Signer
+from headrace_namespace.backends.s3.address import Endpoint, bucket_address
+from headrace_namespace.backends.s3.backend import S3Backend, open_s3
+from headrace_namespace.backends.s3.options import read_s3_options
+from headrace_namespace.backends.s3.signing import Signer
 from headrace_namespace.clock import SystemClock
 from headrace_namespace.config import table_from
 from headrace_namespace.errors import ConfigError, HeadraceError
@@ -111,7 +111,7 @@ def test_identity_names_the_store_in_one_way(options: dict[str, Any], store: str
     assert backend.ref("a/b").store == store
     assert backend.ref("a/b").key == "pre/fix/a/b"
     assert backend.ref("").key == "pre/fix"
-    assert (backend.locate("x").space, backend.locate("x").key) == ("s3:bucket", "pre/fix/x")
+    assert (backend.space, backend.ref("x").key) == ("s3:bucket", "pre/fix/x")
 
 
 def test_the_environment_may_name_the_endpoint() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headrace_namespace.backends.protocol import BackendContext, Folder
-from headrace_namespace.backends.s3 import S3Backend, open_s3
+from headrace_namespace.backends.s3.backend import S3Backend, open_s3
 from headrace_namespace.backends.slow_down import SlowDown
 from headrace_namespace.clock import SystemClock
 from headrace_namespace.config import table_from

@@ -17,8 +17,8 @@ from botocore.exceptions import BotoCoreError, HTTPClientError, ProfileNotFound
 from botocore.regions import EndpointResolver
 from botocore.session import Session
 
-from headrace_namespace.backends.s3_address import Endpoint
-from headrace_namespace.backends.s3_options import S3Options
+from headrace_namespace.backends.s3.address import Endpoint
+from headrace_namespace.backends.s3.options import S3Options
 from headrace_namespace.errors import ConfigError, CredentialsRefused, StoreUnavailable
 
 _NONE_HINT = (

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from headrace_namespace.backends.s3_address import BucketAddress, bucket_address
-from headrace_namespace.backends.s3_errors import Fault, read_fault
-from headrace_namespace.backends.s3_http import HttpPool
-from headrace_namespace.backends.s3_options import S3Options
+from headrace_namespace.backends.s3.address import BucketAddress, bucket_address
+from headrace_namespace.backends.s3.errors import Fault, read_fault
+from headrace_namespace.backends.s3.http import HttpPool
+from headrace_namespace.backends.s3.options import S3Options
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import AccessRefused, HeadraceError
 
 if TYPE_CHECKING:
-    from headrace_namespace.backends.s3_signing import Signer
+    from headrace_namespace.backends.s3.signing import Signer
 
 _T = TypeVar("_T")
 
@@ -117,7 +117,7 @@ class S3Client:
                 region = self._options.region or "us-east-1"
                 if self._options.endpoint is None or not self._options.anon:
                     # Imported with the first request only: botocore takes 150 ms.
-                    from headrace_namespace.backends.s3_signing import Signer
+                    from headrace_namespace.backends.s3.signing import Signer
 
                     self._signer = Signer(self._options)
                     region = self._signer.region()

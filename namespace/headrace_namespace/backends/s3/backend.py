@@ -1,7 +1,7 @@
 """S3 and the stores that speak like it: `s3://bucket/prefix`.
 
-botocore brings credentials and signatures (`s3_signing.py`), the bytes go over plain sockets into
-the caller's memory (`s3_http.py`): measured, that is twice s3fs at a third of its CPU. HEAD answers
+botocore brings credentials and signatures (`signing.py`), the bytes go over plain sockets into
+the caller's memory (`http.py`): measured, that is twice s3fs at a third of its CPU. HEAD answers
 `stat`, ListObjectsV2 lists, GET with If-Match reads. Proxies are not supported.
 """
 
@@ -17,13 +17,12 @@ from headrace_namespace.backends.protocol import (
     Folder,
     Listed,
     ListPage,
-    Location,
 )
-from headrace_namespace.backends.s3_address import check_key, store_host
-from headrace_namespace.backends.s3_answers import check_range, tag_of, version_of
-from headrace_namespace.backends.s3_client import S3Client
-from headrace_namespace.backends.s3_errors import Fault
-from headrace_namespace.backends.s3_listing import (
+from headrace_namespace.backends.s3.address import check_key, store_host
+from headrace_namespace.backends.s3.answers import check_range, tag_of, version_of
+from headrace_namespace.backends.s3.client import S3Client
+from headrace_namespace.backends.s3.errors import Fault
+from headrace_namespace.backends.s3.listing import (
     MOST_BODY_BYTES,
     ListedObject,
     ListingPage,
@@ -31,7 +30,7 @@ from headrace_namespace.backends.s3_listing import (
     parse_listing,
     shadows_after,
 )
-from headrace_namespace.backends.s3_options import S3Options, read_s3_options
+from headrace_namespace.backends.s3.options import S3Options, read_s3_options
 from headrace_namespace.clock import Clock
 from headrace_namespace.config import Table
 from headrace_namespace.errors import (
@@ -111,9 +110,10 @@ class S3Backend:
         """`s3://host/bucket` and the full key; AWS's many hosts are one store, `aws`."""
         return ObjectRef(self._store, self._full(key))
 
-    def locate(self, key: str) -> Location:
-        """The bucket and the full key, whatever the endpoint."""
-        return Location(f"s3:{self._bucket}", self._full(key))
+    @property
+    def space(self) -> str:
+        """The bucket, whatever the endpoint."""
+        return f"s3:{self._bucket}"
 
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """What HEAD shows; where it shows nothing, a folder if any key begins with `key/`."""

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 
-from headrace_namespace.backends.s3_address import Endpoint
+from headrace_namespace.backends.s3.address import Endpoint
 from headrace_namespace.errors import (
     HeadraceError,
     StoreAnswerWrong,

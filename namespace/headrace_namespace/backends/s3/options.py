@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from headrace_namespace.backends.protocol import BackendContext
-from headrace_namespace.backends.s3_address import Endpoint, Style
+from headrace_namespace.backends.s3.address import Endpoint, Style
 from headrace_namespace.config import Table
 from headrace_namespace.errors import ConfigError
 

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace_cache.tiers.ssd_folder import OpenFolder, open_folder
+from headrace_cache.tiers.ssd_index import Entry, Notes
+from headrace_cache.tiers.ssd_limits import limits_of
+from headrace_cache.tiers.ssd_records import ObjectRecord, Place
+from headrace_namespace.clock import SystemClock
+
+OBJECT = b"o" * 16
+OURS = ObjectRecord(1, 0, b"k" * 60)
+THEIRS = ObjectRecord(1, 0, b"t" * 60)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[OpenFolder]:
+    opened = open_folder(tmp_path, limits_of(16 << 20, 1 << 20), bytes(32), SystemClock())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def segment(folder: OpenFolder) -> Iterator[int]:
+    with folder.environment.write() as txn:
+        writer = folder.space.open_segment(txn)
+    assert writer is not None
+    yield writer.segment
+    writer.close()
+
+
+def entry(segment: int, index: int) -> Entry:
+    return Entry(OBJECT, index, Place(segment, index * 100, 100, 36))
+
+
+def test_a_page_sealed_under_a_losing_key_is_refused(folder: OpenFolder, segment: int) -> None:
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: THEIRS}, Notes()) == []
+    late = entry(segment, 1)
+    assert folder.index.enter([late], {OBJECT: OURS}, Notes()) == [late]
+    survey = folder.index.survey([(OBJECT, 0), (OBJECT, 1)])
+    assert survey.places == [entry(segment, 0).place, None]
+    assert survey.objects[OBJECT].wrapped_key == THEIRS.wrapped_key
+
+
+def test_a_key_that_was_forgotten_does_not_come_back(folder: OpenFolder, segment: int) -> None:
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: OURS}, Notes()) == []
+    known = folder.index.survey([(OBJECT, 0)]).objects[OBJECT]
+    folder.index.forget(OBJECT)
+    late = entry(segment, 1)
+    assert folder.index.enter([late], {OBJECT: known}, Notes()) == [late]
+    assert folder.index.usage().objects == 0
+
+
+def test_the_first_of_two_equal_pages_stays(folder: OpenFolder, segment: int) -> None:
+    first, second = entry(segment, 0), Entry(OBJECT, 0, Place(segment, 500, 100, 36))
+    assert folder.index.enter([first], {OBJECT: OURS}, Notes()) == []
+    assert folder.index.enter([second], {OBJECT: OURS}, Notes()) == []
+    assert folder.index.survey([(OBJECT, 0)]).places == [first.place]

@@ -1,0 +1,12 @@
+"""Libraries that publish no types, or partial ones, as what they are to a strict checker: Any."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+fsspec: Any = import_module("fsspec")
+np: Any = import_module("numpy")
+pa: Any = import_module("pyarrow")
+pd: Any = import_module("pandas")
+pq: Any = import_module("pyarrow.parquet")
