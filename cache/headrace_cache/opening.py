@@ -19,9 +19,9 @@ from headrace_cache.reader import Reader
 from headrace_cache.service import CacheService
 from headrace_cache.single_flight import Flights
 from headrace_cache.tiers.backing import most_extents
-from headrace_cache.tiers.fork_aware import ForkAwareTier
 from headrace_cache.tiers.memory import Extent, MemoryTier
-from headrace_cache.tiers.ssd import open_ssd_tier
+from headrace_cache.tiers.protocol import PageTier
+from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.write_behind import WriteBehindTier
 from headrace_namespace.declaration import BackendContext, MountDeclaration
 from headrace_namespace.metrics import Counters
@@ -88,7 +88,7 @@ def _build(
     return Parts(reader, store, namespace, offload, counters, forget_parent)
 
 
-def _open_ssd(cache: CacheSettings) -> ForkAwareTier:
+def _open_ssd(cache: CacheSettings) -> PageTier:
     return WriteBehindTier(
         open_ssd_tier(
             folder=cache.folder,

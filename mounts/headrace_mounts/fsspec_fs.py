@@ -8,6 +8,7 @@ on a thread.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -63,10 +64,11 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
-        several: Any = path if isinstance(path, list | tuple) else None
-        if several is not None:
-            return [cls._strip_protocol(one) for one in several]
-        return NamespacePath.parse(str(path)).text
+        if isinstance(path, str):
+            return NamespacePath.parse(path).text
+        if isinstance(path, os.PathLike):
+            return NamespacePath.parse(str(path)).text  # pyright: ignore[reportUnknownArgumentType]
+        return [cls._strip_protocol(one) for one in path]
 
     def unstrip_protocol(self, name: str) -> str:
         """The URL of a path: paths are literal, so this only puts the scheme before it."""

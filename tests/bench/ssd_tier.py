@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from headrace_cache.page import PageId
-from headrace_cache.tiers.fork_aware import ForkAwareTier
-from headrace_cache.tiers.sealing import OVERHEAD_BYTES
-from headrace_cache.tiers.ssd import open_ssd_tier
+from headrace_cache.tiers.protocol import PageTier
+from headrace_cache.tiers.ssd.opening import open_ssd_tier
+from headrace_cache.tiers.ssd.sealing import OVERHEAD_BYTES
 
 MIB, GIB = 1 << 20, 1 << 30
 PAGES = 256
@@ -37,7 +37,7 @@ def version(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def opened(root: Path, name: str) -> ForkAwareTier:
+def opened(root: Path, name: str) -> PageTier:
     return open_ssd_tier(
         folder=root / name, limit_bytes=4 * GIB, key_file=root / f"{name}.key", page_bytes=MIB
     )
@@ -63,11 +63,11 @@ def streaming(root: Path) -> None:
         for page in pages:
             os.preadv(plain, [piece(target, page)], page.index * MIB)
 
-    def store(tier: ForkAwareTier) -> None:
+    def store(tier: PageTier) -> None:
         for batch in batches:
             tier.store([(page, piece(source, page)) for page in batch])
 
-    def load(tier: ForkAwareTier) -> None:
+    def load(tier: PageTier) -> None:
         for batch in batches:
             assert all(tier.load([(page, piece(target, page)) for page in batch]))
 

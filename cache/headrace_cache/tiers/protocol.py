@@ -57,3 +57,10 @@ class PageTier(Protocol):
     def close(self) -> None:
         """Flush, and let go of files and threads."""
         ...
+
+    def after_fork_in_child(self) -> None:
+        """Let go of what the parent had open, without disturbing it; the tier opens its own next.
+
+        To be called in the child before any other thread is started.
+        """
+        ...

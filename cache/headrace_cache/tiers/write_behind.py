@@ -14,8 +14,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from headrace_cache.page import PageId
-from headrace_cache.tiers.fork_aware import ForkAwareTier
-from headrace_cache.tiers.protocol import TierUsage
+from headrace_cache.tiers.protocol import PageTier, TierUsage
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class WriteBehindTier:
     as soon as they are sealed.
     """
 
-    def __init__(self, inner: ForkAwareTier, backlog_bytes: int) -> None:
+    def __init__(self, inner: PageTier, backlog_bytes: int) -> None:
         self._inner = inner
         self._backlog_bytes = backlog_bytes
         self._pid = os.getpid()

@@ -37,7 +37,7 @@ def count_right(tier: PageTier) -> int:
         data = content(page)
         target = bytearray(len(data))
         if tier.load([(page, memoryview(target))]) == [True]:
-            if target != data:
+            if bytes(target) != data:
                 raise AssertionError(f"{page} is wrong")
             right += 1
     return right
@@ -60,7 +60,7 @@ def churn(tier: PageTier, seed: int, rounds: int) -> None:
             [(page, memoryview(target)) for page, target in zip(batch, targets, strict=True)]
         )
         for answer, target, data in zip(answers, targets, datas, strict=True):
-            if answer and target != data:
+            if answer and bytes(target) != data:
                 raise AssertionError("a page is wrong")
         # One write per line: `print` makes two, which threads would mix.
         sys.stdout.write(f"{sum(answers)}\n")

@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace_cache.tiers.fork_aware import ForkAwareTier
-from headrace_cache.tiers.ssd import open_ssd_tier
+from headrace_cache.tiers.protocol import PageTier
+from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_namespace.clock import Clock
 
 HOUSE = Path(__file__).parents[3]
@@ -31,7 +31,7 @@ class SsdWorld:
     def key_file(self) -> Path:
         return self.root / "keys" / "ssd.key"
 
-    def open(self, clock: Clock | None = None) -> ForkAwareTier:
+    def open(self, clock: Clock | None = None) -> PageTier:
         return open_ssd_tier(
             folder=self.folder,
             limit_bytes=self.limit_bytes,

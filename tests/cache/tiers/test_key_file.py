@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.tiers.key_file import load_or_make_key
+from headrace_cache.tiers.ssd.key_file import load_or_make_key
 from headrace_namespace.errors import ConfigError
 from tests.cache.tiers.ssd_world import HOUSE
 
 _LOAD = """
 import sys
 from pathlib import Path
-from headrace_cache.tiers.key_file import load_or_make_key
+from headrace_cache.tiers.ssd.key_file import load_or_make_key
 sys.stdin.readline()
 print(load_or_make_key(Path(sys.argv[1]), Path(sys.argv[2])).hex())
 """

@@ -16,8 +16,8 @@ import pytest
 
 from headrace_cache.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
-from headrace_cache.tiers.ssd_records import FORMAT_KEY, META, SEGMENTS
-from headrace_cache.tiers.ssd_tier import QUIET_SECONDS
+from headrace_cache.tiers.ssd.records import FORMAT_KEY, META, SEGMENTS
+from headrace_cache.tiers.ssd.tier import QUIET_SECONDS
 from headrace_namespace.metadata import lmdb_env
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
 from tests.conformance.page_tier_suite import loaded, random_page, stored, version

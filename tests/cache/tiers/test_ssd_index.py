@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.tiers.ssd_folder import OpenFolder, open_folder
-from headrace_cache.tiers.ssd_index import Entry, Notes
-from headrace_cache.tiers.ssd_limits import limits_of
-from headrace_cache.tiers.ssd_records import ObjectRecord, Place
+from headrace_cache.tiers.ssd.folder import OpenFolder, open_folder
+from headrace_cache.tiers.ssd.index import Entry, Notes
+from headrace_cache.tiers.ssd.limits import limits_of
+from headrace_cache.tiers.ssd.records import ObjectRecord, Place
 from headrace_namespace.clock import SystemClock
 
 OBJECT = b"o" * 16

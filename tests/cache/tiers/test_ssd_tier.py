@@ -11,7 +11,7 @@ import pytest
 from headrace_cache.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.protocol import PageTier
-from headrace_cache.tiers.ssd_limits import limits_of
+from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_namespace.errors import ConfigError
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
 from tests.conformance.page_tier_suite import (

@@ -6,12 +6,12 @@ import logging
 import sys
 from pathlib import Path
 
-from headrace_cache.tiers.fork_aware import ForkAwareTier
-from headrace_cache.tiers.key_file import load_or_make_key
 from headrace_cache.tiers.off_tier import OffTier
-from headrace_cache.tiers.ssd_folder import FolderUnusable
-from headrace_cache.tiers.ssd_limits import limits_of
-from headrace_cache.tiers.ssd_tier import SsdTier
+from headrace_cache.tiers.protocol import PageTier
+from headrace_cache.tiers.ssd.folder import FolderUnusable
+from headrace_cache.tiers.ssd.key_file import load_or_make_key
+from headrace_cache.tiers.ssd.limits import limits_of
+from headrace_cache.tiers.ssd.tier import SsdTier
 from headrace_namespace.clock import Clock, SystemClock
 from headrace_namespace.metadata.lmdb_env import IndexFault
 
@@ -25,7 +25,7 @@ def open_ssd_tier(
     key_file: Path,
     page_bytes: int,
     clock: Clock | None = None,
-) -> ForkAwareTier:
+) -> PageTier:
     """The sealed SSD tier in `folder`, which processes may share.
 
     Never takes more than `limit_bytes` of disk, index included. Raises ConfigError where the limit

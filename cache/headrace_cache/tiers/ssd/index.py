@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace_cache.tiers.protocol import TierUsage
-from headrace_cache.tiers.ssd_limits import Limits
-from headrace_cache.tiers.ssd_records import ObjectRecord, Place, SegmentRecord, page_key
-from headrace_cache.tiers.ssd_space import SWEEP_PAGES, Space
-from headrace_cache.tiers.ssd_tables import Tables, Transaction
+from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.records import ObjectRecord, Place, SegmentRecord, page_key
+from headrace_cache.tiers.ssd.space import SWEEP_PAGES, Space
+from headrace_cache.tiers.ssd.tables import Tables, Transaction
 from headrace_namespace.metadata.lmdb_env import IndexFull
 
 

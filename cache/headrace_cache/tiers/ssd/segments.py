@@ -16,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace_cache.tiers.file_lock import try_lock
+from headrace_cache.tiers.ssd.file_lock import try_lock
 
 #: Segments kept open for reading: 64 of 64 MiB are 4 GiB of warm data; a miss costs one open().
 MOST_OPEN = 64

@@ -2,8 +2,8 @@
 
     folder/opening.lock    held while a process opens the folder
     folder/users.lock      held shared by every tier that uses the folder
-    folder/index/          the LMDB environment (`ssd_records`)
-    folder/pages/          the segment files (`ssd_segments`)
+    folder/index/          the LMDB environment (`records.py`)
+    folder/pages/          the segment files (`segments.py`)
 
 A folder is started anew, never repaired, and only by a process that can lock `users.lock` alone.
 `opening.lock` is what makes the change from alone to shared safe: a lock cannot be exchanged for
@@ -18,14 +18,14 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace_cache.tiers.file_lock import try_lock
-from headrace_cache.tiers.sealing import KeyWrap, ObjectIds, new_data_key
-from headrace_cache.tiers.ssd_index import SsdIndex
-from headrace_cache.tiers.ssd_limits import Limits
-from headrace_cache.tiers.ssd_records import KeyRecord, pack_format
-from headrace_cache.tiers.ssd_segments import SegmentFiles, SegmentReader
-from headrace_cache.tiers.ssd_space import Space
-from headrace_cache.tiers.ssd_tables import Tables, Transaction
+from headrace_cache.tiers.ssd.file_lock import try_lock
+from headrace_cache.tiers.ssd.index import SsdIndex
+from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.records import KeyRecord, pack_format
+from headrace_cache.tiers.ssd.sealing import KeyWrap, ObjectIds, new_data_key
+from headrace_cache.tiers.ssd.segments import SegmentFiles, SegmentReader
+from headrace_cache.tiers.ssd.space import Space
+from headrace_cache.tiers.ssd.tables import Tables, Transaction
 from headrace_namespace.clock import Clock
 from headrace_namespace.metadata.lmdb_env import (
     IndexDamaged,

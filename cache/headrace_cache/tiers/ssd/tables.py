@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import lmdb
 
-from headrace_cache.tiers import ssd_records as records
-from headrace_cache.tiers.ssd_records import (
+from headrace_cache.tiers.ssd import records
+from headrace_cache.tiers.ssd.records import (
     KeyRecord,
     ObjectRecord,
     Place,

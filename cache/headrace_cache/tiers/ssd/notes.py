@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from headrace_cache.tiers.ssd_index import Notes
-from headrace_cache.tiers.ssd_records import Place
+from headrace_cache.tiers.ssd.index import Notes
+from headrace_cache.tiers.ssd.records import Place
 
 #: Segments read from before the fact is worth a transaction of its own (a tenth of a millisecond
 #: and an fsync); a process that only reads would else never tell the one that evicts.

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headrace_cache.page import PageId
 from headrace_cache.tiers.protocol import TierUsage
-from headrace_cache.tiers.sealing import HEADER_BYTES, ScratchPool, unseal
-from headrace_cache.tiers.ssd_folder import FolderUnusable, OpenFolder, open_folder
-from headrace_cache.tiers.ssd_index import Notes
-from headrace_cache.tiers.ssd_limits import Limits
-from headrace_cache.tiers.ssd_notes import NoteBook
-from headrace_cache.tiers.ssd_records import MOST_PAGES, Place, page_key
-from headrace_cache.tiers.ssd_writing import BatchWriter, open_data_key
+from headrace_cache.tiers.ssd.folder import FolderUnusable, OpenFolder, open_folder
+from headrace_cache.tiers.ssd.index import Notes
+from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.notes import NoteBook
+from headrace_cache.tiers.ssd.records import MOST_PAGES, Place, page_key
+from headrace_cache.tiers.ssd.sealing import HEADER_BYTES, ScratchPool, unseal
+from headrace_cache.tiers.ssd.writing import BatchWriter, open_data_key
 from headrace_namespace.clock import Clock
 from headrace_namespace.metadata.lmdb_env import IndexDamaged, IndexFault
 

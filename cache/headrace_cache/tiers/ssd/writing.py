@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headrace_cache.page import PageId
-from headrace_cache.tiers.sealing import KeyWrap, ScratchPool, new_data_key, seal
-from headrace_cache.tiers.ssd_folder import OpenFolder
-from headrace_cache.tiers.ssd_index import Entry, Notes
-from headrace_cache.tiers.ssd_records import MOST_PAGES, ObjectRecord, Place
-from headrace_cache.tiers.ssd_segments import SegmentWriter
+from headrace_cache.tiers.ssd.folder import OpenFolder
+from headrace_cache.tiers.ssd.index import Entry, Notes
+from headrace_cache.tiers.ssd.records import MOST_PAGES, ObjectRecord, Place
+from headrace_cache.tiers.ssd.sealing import KeyWrap, ScratchPool, new_data_key, seal
+from headrace_cache.tiers.ssd.segments import SegmentWriter
 
 #: How often a page is sealed again because its object got another key meanwhile. Each time the
 #: other side has finished, so a third time would need a third process at the same instant.
 _MOST_ROUNDS = 3
 
-#: Entries in one transaction; `ssd_limits` reckons with it.
+#: Entries in one transaction; `limits` reckons with it.
 _MOST_ENTRIES = 512
 
 

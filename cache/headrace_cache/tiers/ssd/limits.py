@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace_cache.tiers.sealing import OVERHEAD_BYTES
+from headrace_cache.tiers.ssd.sealing import OVERHEAD_BYTES
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.metadata.lmdb_env import LOCK_FILE_BYTES
 from headrace_namespace.units import format_bytes

@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator
 
 from headrace_cache.eviction.second_chance import Candidate, choose
-from headrace_cache.tiers.ssd_limits import Limits
-from headrace_cache.tiers.ssd_records import SegmentRecord, Totals
-from headrace_cache.tiers.ssd_segments import SegmentFiles, SegmentWriter
-from headrace_cache.tiers.ssd_tables import Tables, Transaction
+from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.records import SegmentRecord, Totals
+from headrace_cache.tiers.ssd.segments import SegmentFiles, SegmentWriter
+from headrace_cache.tiers.ssd.tables import Tables, Transaction
 
 #: How many of the newest segments are asked for unused room before a new one is made. Without this
 #: a thousand short processes would leave a thousand files of one page each.
