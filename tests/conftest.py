@@ -40,7 +40,7 @@ class Bucket:
 def rgw() -> Iterator[RgwServer]:
     """A real S3 server (Ceph's), started by the first test that asks for it."""
     if shutil.which("radosgw") is None:
-        pytest.skip("radosgw is not installed: run tests/servers/install.sh")
+        pytest.fail("radosgw is not installed: run tests/servers/install.sh")
     # Not under tmp_path: the servers' Unix sockets need a short one, and remove it themselves.
     with running_rgw(Path(tempfile.mkdtemp(prefix="headrace-rgw-"))) as server:
         yield server

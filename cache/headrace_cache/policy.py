@@ -8,13 +8,13 @@ are excluded, and what could not be found out counts as matching. Pure: it reads
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headrace_cache.path_pattern import PathPatterns, as_folder, composed
 from headrace_cache.placement import Guarantee, MetadataKeeping, Persistence, Placement
 from headrace_cache.service import RuleReason
+from headrace_namespace.mount_table import TAG
 from headrace_namespace.path import fold
 from headrace_namespace.resolution import Name
 
@@ -32,9 +32,6 @@ DEFAULT_NAME = "default"
 
 #: What explanations call a refusal that no rule asked for; no rule may have this name either.
 UNDECIDABLE_NAME = "undecidable"
-
-#: A tag as mounts and rules write it: `key=value`.
-TAG = re.compile(r"[^\s=*?]+=[^\s=*?]+")
 
 
 @dataclass(frozen=True, slots=True)

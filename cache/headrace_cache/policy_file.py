@@ -13,13 +13,13 @@ from headrace_cache.policy import (
     BOTTOM,
     BUILT_IN,
     DEFAULT_NAME,
-    TAG,
     UNDECIDABLE_NAME,
     Policy,
     Rule,
 )
 from headrace_namespace.config import Table, parse_toml
 from headrace_namespace.errors import HeadraceError, InvalidPath
+from headrace_namespace.mount_table import TAG
 from headrace_namespace.path import NamespacePath, fold
 
 VERSION = 1

@@ -29,7 +29,7 @@ from headrace_namespace.config import Table, parse_toml, table_from
 from headrace_namespace.declaration import BackendContext, MountDeclaration
 from headrace_namespace.errors import ConfigError, InvalidPath, NameTooLong
 from headrace_namespace.freshness import Freshness
-from headrace_namespace.mount_table import Mount
+from headrace_namespace.mount_table import TAG, Mount
 from headrace_namespace.path import NamespacePath
 
 #: What a caller may give as the configuration: a file's name, or its content as a dict.
@@ -137,8 +137,6 @@ def _read(file: Path, what: str) -> str:
 
 
 _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
-#: A tag that policy rules can name; with any other, the policy would refuse the whole mount.
-_TAG = re.compile(r"[^\s=*?]+=[^\s=*?]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -188,7 +186,7 @@ def _mount(table: Table, environ: Mapping[str, str]) -> MountDeclaration:
         raise table.error("freshness", str(error)) from None
     tags = table.texts("tags")
     for tag in tags:
-        if not _TAG.fullmatch(tag):
+        if not TAG.fullmatch(tag):
             raise table.error("tags", f"{tag!r} is not a tag", 'write it like "pii=eu"')
     options = table.table("options")
     for key, value in options.plain().items():

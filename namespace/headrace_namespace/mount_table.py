@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.path import NamespacePath
+
+#: A tag as mounts and policy rules write it: `key=value`, such as `pii=eu`.
+TAG = re.compile(r"[^\s=*?]+=[^\s=*?]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import errno
+import io
 import json
 import os
 import stat
@@ -142,25 +143,25 @@ class LocalBackend:
         target = target.cast("B")
         try:
             with self._errors(path):
-                # O_NONBLOCK: in the file's place there may be a pipe by now, without a writer.
-                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                file = io.FileIO(path, opener=_open_at_once)
         except (NotFound, NotFolder) as error:
             raise self._gone(version) from error
         try:
             with self._errors(path):
-                wait = self._unsettled_seconds(os.fstat(fd))
+                wait = self._unsettled_seconds(os.fstat(file.fileno()))
                 if wait:
                     self._clock.sleep(wait)
-                self._check(version, os.fstat(fd))
+                self._check(version, os.fstat(file.fileno()))
+                file.seek(start)
                 filled = 0
                 while filled < len(target):
-                    count = os.preadv(fd, [target[filled:]], start + filled)
-                    if count == 0:
+                    count = file.readinto(target[filled:])
+                    if not count:
                         raise self._gone(version)
                     filled += count
-                self._check(version, os.fstat(fd))
+                self._check(version, os.fstat(file.fileno()))
         finally:
-            os.close(fd)
+            file.close()
 
     def close(self) -> None:
         """Forget the listings under way."""
@@ -286,6 +287,11 @@ class LocalBackend:
                 return NameTooLong(f"{path} is longer than the file system allows", store=store)
             case _:
                 return StoreUnavailable(f"{path}: {error.strerror}", store=store)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting: in the file's place there may be a pipe by now, without a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
 
 
 def _tag(shown: os.stat_result) -> str:

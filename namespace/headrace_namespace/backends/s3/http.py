@@ -226,6 +226,8 @@ def _hang_up(connection: http.client.HTTPConnection, response: http.client.HTTPR
 
 
 def _readable(connected: socket.socket) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([connected], [], [], 0)[0])
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     return bool(poll.poll(0))
