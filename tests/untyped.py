@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+boto3: Any = import_module("boto3")
 fsspec: Any = import_module("fsspec")
 np: Any = import_module("numpy")
 pa: Any = import_module("pyarrow")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,14 @@ from headrace_mounts.connect import disconnect_all
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
 from tests.bench.fair import race, show
 from tests.servers.ceph import RgwServer, rgw
-from tests.untyped import fsspec, pa_fs
+from tests.untyped import boto3, fsspec, pa_fs
 
 KEYS = 20_000
 
 
 def bucket_with(server: RgwServer, megabytes: int) -> Any:
     """A client, and in the bucket `bench` one large object and a folder of many small ones."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import boto3  # type: ignore[import-untyped] # it publishes none
-
-    client: Any = boto3.client(  # pyright: ignore[reportUnknownMemberType] # untyped
+    client = boto3.client(
         "s3",
         endpoint_url=server.endpoint,
         aws_access_key_id=server.access_key,
@@ -62,7 +59,7 @@ def main(megabytes: int = 512) -> None:
             f"aws_secret_access_key = {server.secret_key}\n"
         )
         config = {"mount": [mount], "cache": {"folder": f"{name}/cache", "ssd": 0}}
-        options = {"key": server.access_key, "secret": server.secret_key}
+        options: dict[str, Any] = {"key": server.access_key, "secret": server.secret_key}
         options["client_kwargs"] = {"endpoint_url": server.endpoint}
         arrow: Any = pa_fs.S3FileSystem(
             access_key=server.access_key,
