@@ -53,6 +53,11 @@ class OpenObject:
         """Exactly which bytes every read gives."""
         return self._pinned.version
 
+    @property
+    def restricted(self) -> bool:
+        """Whether the policy keeps its bytes from every disk."""
+        return not self._pinned.placement.allows_ssd
+
     def read_at(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop` (exclusive); fewer only at the object's end."""
         span = self._span

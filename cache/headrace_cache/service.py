@@ -62,6 +62,11 @@ class OpenObject(Protocol):
         """Exactly which bytes every read gives."""
         ...
 
+    @property
+    def restricted(self) -> bool:
+        """Whether the policy keeps its bytes from every disk (memory-only, and stricter)."""
+        ...
+
     def read_at(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop` (exclusive); fewer only at the object's end.
 

@@ -18,7 +18,7 @@ from headrace_cache.service import CacheService
 from headrace_mounts.connect import Config, connect
 from headrace_mounts.handles import HeadraceFile
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import NotFound, ReadOnly
+from headrace_namespace.errors import NotFound, PolicyDenied, ReadOnly
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.path import SCHEME, NamespacePath
 
@@ -164,6 +164,14 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
 
     # Reading.
 
+    def open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        """An object opened for reading: `rb`, or `r` for text. `max_age` overrides the freshness.
+
+        Raises FileNotFoundError, IsADirectoryError, PermissionError and the stores' errors.
+        """
+        kwargs["asked_by_reader"] = True
+        return AbstractFileSystem.open(self, path, mode, *args, **kwargs)
+
     def _open(
         self,
         path: str,
@@ -172,23 +180,28 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
         autocommit: bool = True,
         cache_options: Mapping[str, Any] | None = None,
         max_age: MaxAge = None,
+        asked_by_reader: bool = False,
         **kwargs: Any,
     ) -> HeadraceFile:
         if mode != "rb":
             _refuse_writing(path)
+        file = self._opened(path, max_age)
+        if file.restricted and not asked_by_reader:
+            # fsspec's own caches (simplecache::, filecache::) open this way, and would write what
+            # they read to a disk in plain.
+            file.close()
+            _refuse_plain_copy(path)
+        return file
+
+    def _opened(self, path: str, max_age: MaxAge = None) -> HeadraceFile:
         return HeadraceFile(self.service.open(NamespacePath.parse(path), _freshness(max_age)))
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """The bytes of an object, or of a range of it (negative: from its end)."""
-        max_age: MaxAge = kwargs.get("max_age")
-        opened = self.service.open(NamespacePath.parse(path), _freshness(max_age))
-        try:
-            size = opened.version.size
-            return opened.read_at(_from_end(start, 0, size), _from_end(end, size, size))
-        finally:
-            opened.close()
+        with self._opened(path, kwargs.get("max_age")) as file:
+            return _read_range(file, start, end)
 
     def cat_ranges(
         self,
@@ -212,13 +225,9 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
 
         def read_one(path: str) -> None:
             try:
-                with self._open(path, **kwargs) as file:
+                with self._opened(path, kwargs.get("max_age")) as file:
                     for index, start, end in wanted[path]:
-                        begin = _from_end(start, 0, file.size)
-                        file.seek(begin)
-                        answers[index] = file.read(
-                            max(_from_end(end, file.size, file.size) - begin, 0)
-                        )
+                        answers[index] = _read_range(file, start, end)
             except Exception as error:
                 if on_error == "raise":
                     raise
@@ -233,17 +242,17 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
         return answers
 
     def get_file(
-        self, rpath: str, lpath: Any, callback: Any = None, outfile: Any = None, **kwargs: Any
+        self, rpath: str, lpath: Any, *args: Any, to_disk: bool = False, **kwargs: Any
     ) -> None:
-        """Copy an object to a local file (or an open one)."""
-        AbstractFileSystem.get_file(
-            self,
-            rpath,
-            lpath,
-            **({} if callback is None else {"callback": callback}),
-            outfile=outfile,
-            **kwargs,
-        )
+        """Copy an object to a local file (or an open one).
+
+        A memory-only object is copied only with `to_disk=True`: the one who asks answers for it.
+        """
+        if not to_disk and self.isfile(rpath):
+            with self._opened(rpath) as file:
+                if file.restricted:
+                    _refuse_plain_copy(rpath)
+        AbstractFileSystem.get_file(self, rpath, lpath, *args, **kwargs)
 
     # The same for event loops.
 
@@ -286,6 +295,10 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
 
     # Writing comes later; until then each of its calls says so.
 
+    def rmdir(self, path: str) -> None:
+        """Refused."""
+        _refuse_writing(path)
+
     async def _pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
         _refuse_writing(path)
 
@@ -303,6 +316,20 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
 
     async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
         _refuse_writing(path)
+
+
+def _refuse_plain_copy(path: str) -> NoReturn:
+    raise PolicyDenied(
+        f"{path} may not be kept on a disk, and this way of reading would write it to one",
+        path=path,
+        hint="read it by headrace:/// alone, or copy it yourself with get_file(..., to_disk=True)",
+    )
+
+
+def _read_range(file: HeadraceFile, start: int | None, end: int | None) -> bytes:
+    begin = min(_from_end(start, 0, file.size), file.size)
+    file.seek(begin)
+    return file.read(max(_from_end(end, file.size, file.size) - begin, 0))
 
 
 def _raise_unless_gone(error: OSError) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from headrace_cache.service import OpenObject
 
@@ -29,6 +29,11 @@ class HeadraceFile(io.BufferedIOBase):
         self.size = opened.version.size
         self.path = opened.path.text
         self.name = self.path
+
+    @property
+    def restricted(self) -> bool:
+        """Whether policy keeps its bytes from every disk."""
+        return self._opened.restricted
 
     @property
     def version(self) -> str:
@@ -109,6 +114,9 @@ class HeadraceFile(io.BufferedIOBase):
                 self._position = start + len(line)
                 return line
             guess *= 2
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an open file cannot be sent to another process: send its path")
 
     def close(self) -> None:
         """Let go of the object."""

@@ -79,17 +79,16 @@ class Namespace:
         backend = self._stores[mount.path].backend
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
-        ref = backend.ref(key)
+        trail = backend.trail(key)
         for other in self._stores.values():
             if other.backend.space != backend.space:
                 continue
-            below = _below(ref.key, self._root_key(other))
-            if below is None:
-                continue
-            alias = other.mount.path.below(below)
-            if alias != path:
-                names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
-        return Resolved(path, mount, key, ref, tuple(names))
+            root = self._root_key(other)
+            for ref in trail:
+                below = _below(ref.key, root)
+                if below is not None and (alias := other.mount.path.below(below)) != path:
+                    names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
+        return Resolved(path, mount, key, trail[-1], tuple(names))
 
     def stat(
         self, resolved: Resolved, freshness: Freshness | None = None, *, opening: bool = False
@@ -189,6 +188,7 @@ class Namespace:
         return found
 
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
+        assert resolved.ref is not None  # it has a mount
         backend = self._stores[mount.path].backend
         folder = str(resolved.ref).rstrip("/")
         remember = not backend.stat_is_cheap
@@ -198,7 +198,7 @@ class Namespace:
         token: str | None = None
         while True:
             try:
-                page = backend.list_page(resolved.key, token)
+                page = backend.list_page(resolved.ref, token)
             except HeadraceError as error:
                 raise error.at(path=resolved.path.text, store=backend.name) from error.__cause__
             settled = {

@@ -87,7 +87,7 @@ def list_all(backend: Backend, key: str = "") -> list[Listed]:
     children: list[Listed] = []
     token: str | None = None
     while True:
-        page = backend.list_page(key, token)
+        page = backend.list_page(backend.ref(key), token)
         children += page.children
         token = page.next_token
         if token is None:
@@ -221,10 +221,10 @@ class BackendSuite:
     def test_listing_nothing_or_an_object_says_so(self, store: Store) -> None:
         store.put("folder/object", b"")
         with pytest.raises(NotFound) as nothing:
-            store.backend.list_page("nothing", None)
+            store.backend.list_page(store.backend.ref("nothing"), None)
         assert not isinstance(nothing.value, StoreMissing)
         with pytest.raises(NotFolder):
-            store.backend.list_page("folder/object", None)
+            store.backend.list_page(store.backend.ref("folder/object"), None)
 
     def test_every_child_is_listed_once_over_all_pages(self, store: Store) -> None:
         # Names around "n0500" sort between an object and the folder below it.
@@ -232,12 +232,12 @@ class BackendSuite:
         for name in names:
             store.put(name, b"")
         store.put("deep/er/object", b"")
-        first = store.backend.list_page("", None)
+        first = store.backend.list_page(store.backend.ref(""), None)
         assert first.next_token is not None and len(first.children) <= 5000
         found = Counter(child.name for child in list_all(store.backend))
         assert found == Counter([*names, "deep"])
         # A page can be asked for again, and after another listing was begun.
-        again = store.backend.list_page("", first.next_token)
+        again = store.backend.list_page(store.backend.ref(""), first.next_token)
         assert not {c.name for c in first.children} & {c.name for c in again.children}
 
     def test_a_replaced_object_is_gone_for_its_old_version(self, store: Store) -> None:
@@ -265,7 +265,7 @@ class BackendSuite:
         with pytest.raises(StoreMissing):
             store.backend.stat("")
         with pytest.raises(StoreMissing):
-            store.backend.list_page("", None)
+            store.backend.list_page(store.backend.ref(""), None)
 
     def test_identity_needs_no_request(self, store: Store) -> None:
         key = "a/b c"

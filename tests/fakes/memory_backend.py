@@ -55,8 +55,12 @@ class MemoryBackend:
             return Folder()
         return None
 
-    def list_page(self, key: str, token: str | None) -> ListPage:
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        return (self.ref(key),)
+
+    def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         self.asked["list"] += 1
+        key = ref.key
         if key in self._objects:
             raise NotFolder(f"{key} is an object")
         prefix = key + "/" if key else ""

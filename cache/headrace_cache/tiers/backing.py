@@ -15,6 +15,13 @@ def create_backing(size: int) -> mmap.mmap:
     """
     if sys.platform != "linux":
         return mmap.mmap(-1, size)
+    mapping = _mapped_memfd(size)
+    # A crash of the process must not write what may be restricted into a core file.
+    mapping.madvise(mmap.MADV_DONTDUMP)
+    return mapping
+
+
+def _mapped_memfd(size: int) -> mmap.mmap:
     descriptor = os.memfd_create("headrace-extent", os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, size)

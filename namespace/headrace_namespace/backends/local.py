@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import errno
-import io
 import json
 import os
 import stat
@@ -17,6 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
+from io import FileIO
 
 from headrace_namespace.backends.protocol import (
     BackendContext,
@@ -47,6 +47,8 @@ GRAIN_SECONDS = 0.020
 SETTLE_ROUNDS = 5
 #: As S3's pages; 1,000 children are stat'ed in about 3 ms.
 PAGE_CHILDREN = 1000
+#: As many links on one way as the kernel follows.
+MOST_LINKS = 40
 #: Listings whose remaining names are held (100,000 names take 10 MB); others scan anew.
 MOST_LISTINGS = 8
 
@@ -91,6 +93,27 @@ class LocalBackend:
         """The file's real path, so that a link and its target are one object."""
         return ObjectRef(STORE, self._real(key))
 
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        """The real path, and before it each path by which symbolic links lead there.
+
+        As the kernel goes: name by name, a link's target taking the place of what led to it.
+        """
+        path = os.path.abspath(self._path(key))
+        steps: list[str] = []
+        names, real = path.split("/")[1:], ""
+        while names and len(steps) < MOST_LINKS:
+            step = f"{real}/{names[0]}"
+            try:
+                target = os.readlink(step)
+            except OSError:  # no link, or nothing there
+                real, names = step, names[1:]
+                continue
+            steps.append("/".join((step, *names[1:])))
+            joined = os.path.normpath(os.path.join(real or "/", target, *names[1:]))
+            names, real = joined.split("/")[1:], ""
+        found = ObjectRef(STORE, self._real(key))
+        return (*(ObjectRef(STORE, step) for step in steps), found)
+
     @property
     def space(self) -> str:
         """All files of this machine."""
@@ -115,13 +138,13 @@ class LocalBackend:
                 return None
         return _version(*found)
 
-    def list_page(self, key: str, token: str | None) -> ListPage:
+    def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """The next 1,000 children by name.
 
         The names are read at once (50 ms for 100,000), the files behind them looked at page by
         page. A token is the last name given: names that are no longer held are scanned anew.
         """
-        folder = self._path(key)
+        folder = ref.key
         with self._errors(folder):
             if token is None:
                 names = sorted(os.listdir(folder))
@@ -130,8 +153,7 @@ class LocalBackend:
                 names = self._take(folder, after) or sorted(os.listdir(folder))
                 names = names[bisect.bisect_right(names, after) :]
             part, rest = names[:PAGE_CHILDREN], names[PAGE_CHILDREN:]
-            real = os.path.realpath(folder)
-        children = tuple(filter(None, (self._child(real, name) for name in part)))
+        children = tuple(filter(None, (self._child(folder, name) for name in part)))
         if not rest:
             return ListPage(children, None)
         self._hold(folder, rest)
@@ -143,7 +165,7 @@ class LocalBackend:
         target = target.cast("B")
         try:
             with self._errors(path):
-                file = io.FileIO(path, opener=_open_at_once)
+                file = FileIO(path, opener=_open_at_once)
         except (NotFound, NotFolder) as error:
             raise self._gone(version) from error
         try:

@@ -37,6 +37,10 @@ class ObservedBackend:
         """As the store's; no request."""
         return self._inner.ref(key)
 
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        """As the store's; no request."""
+        return self._inner.trail(key)
+
     @property
     def space(self) -> str:
         """As the store's."""
@@ -47,10 +51,10 @@ class ObservedBackend:
         self._counters.add("stat")
         return self._inner.stat(key)
 
-    def list_page(self, key: str, token: str | None) -> ListPage:
+    def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """As the store's, counted."""
         self._counters.add("list")
-        return self._inner.list_page(key, token)
+        return self._inner.list_page(ref, token)
 
     def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
         """As the store's, counted, its bytes too."""

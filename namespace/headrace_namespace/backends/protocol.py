@@ -87,8 +87,18 @@ class Backend(Protocol):
         """
         ...
 
-    def list_page(self, key: str, token: str | None) -> ListPage:
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        """All refs by which the key leads to its object, `ref(key)` the last of them.
+
+        A local backend names each step of a chain of symbolic links, for a link is a name too.
+        """
+        ...
+
+    def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """The next part of a folder's children, in any order, each once.
+
+        It takes a ref, not a key, so that what is listed is what policy judged, whatever becomes
+        of a link on the way.
 
         `token` is None for the first part. A part holds at most a few thousand children. Raises
         NotFound where there is nothing, NotFolder where the key is an object. Names that the tree

@@ -4,7 +4,9 @@ import os
 import shutil
 import socket
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +109,7 @@ def test_a_single_file_can_be_mounted(tmp_path: Path) -> None:
     backend = open_local("file", table_from({}, "t"), context(tmp_path))
     assert read(backend, stat_object(backend, ""), 0, 3) == b"abc"
     with pytest.raises(NotFolder):
-        backend.list_page("", None)
+        backend.list_page(backend.ref(""), None)
 
 
 def test_a_fresh_file_is_waited_for(local: LocalStore) -> None:
@@ -217,7 +219,7 @@ def test_no_permission_names_the_path(local: LocalStore) -> None:
     (local.root / "closed").chmod(0)
     try:
         with pytest.raises(AccessRefused, match="closed"):
-            local.backend.list_page("closed", None)
+            local.backend.list_page(local.backend.ref("closed"), None)
     finally:
         (local.root / "closed").chmod(0o700)
 
@@ -225,13 +227,13 @@ def test_no_permission_names_the_path(local: LocalStore) -> None:
 def test_a_listing_goes_on_when_its_place_was_lost(local: LocalStore) -> None:
     for number in range(1500):
         local.put(f"big/{number:04}", b"")
-    first = local.backend.list_page("big", None)
+    first = local.backend.list_page(local.backend.ref("big"), None)
     for number in range(MOST_LISTINGS):
         for child in range(1001):
             (local.root / f"other{number}").mkdir(exist_ok=True)
             (local.root / f"other{number}" / str(child)).touch()
-        local.backend.list_page(f"other{number}", None)
-    rest = local.backend.list_page("big", first.next_token)
+        local.backend.list_page(local.backend.ref(f"other{number}"), None)
+    rest = local.backend.list_page(local.backend.ref("big"), first.next_token)
     names = [child.name for child in (*first.children, *rest.children)]
     assert names == [f"{number:04}" for number in range(1500)]
     assert rest.next_token is None
@@ -240,11 +242,11 @@ def test_a_listing_goes_on_when_its_place_was_lost(local: LocalStore) -> None:
 def test_two_listings_of_one_folder_do_not_disturb_each_other(local: LocalStore) -> None:
     for number in range(2500):
         local.put(f"{number:04}", b"")
-    one = local.backend.list_page("", None)
-    two = local.backend.list_page("", None)
-    one2 = local.backend.list_page("", one.next_token)
-    one3 = local.backend.list_page("", one2.next_token)
-    two2 = local.backend.list_page("", two.next_token)
+    one = local.backend.list_page(local.backend.ref(""), None)
+    two = local.backend.list_page(local.backend.ref(""), None)
+    one2 = local.backend.list_page(local.backend.ref(""), one.next_token)
+    one3 = local.backend.list_page(local.backend.ref(""), one2.next_token)
+    two2 = local.backend.list_page(local.backend.ref(""), two.next_token)
     assert [c.name for c in two2.children] == [c.name for c in one2.children]
     assert one3.children[-1].name == "2499" and one3.next_token is None
 
@@ -254,13 +256,13 @@ def test_a_change_during_the_read_is_seen(
 ) -> None:
     local.put("object", b"old bytes")
     version = stat_object(local.backend, "object")
-    preadv = os.preadv
 
-    def read_then_change(fd: int, targets: list[memoryview], start: int) -> int:
-        count = preadv(fd, [targets[0][:4]], start)
-        local.put("object", b"new bytes")
-        return count
+    class ChangingFile(FileIO):
+        def readinto(self, buffer: Any, /) -> int:
+            count = super().readinto(memoryview(buffer)[:4])
+            local.put("object", b"new bytes")
+            return count
 
-    monkeypatch.setattr(os, "preadv", read_then_change)
+    monkeypatch.setattr("headrace_namespace.backends.local.FileIO", ChangingFile)
     with pytest.raises(VersionGone):
         read(local.backend, version, 0, 9)

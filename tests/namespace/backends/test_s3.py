@@ -175,7 +175,7 @@ def test_an_object_hides_the_folder_of_its_name_on_a_later_page(
         list(pool.map(put, keys))
     names = [child.name for child in list_all(backend)]
     assert len(names) == len(set(names)) == 1202
-    assert backend.list_page("", None).next_token is not None
+    assert backend.list_page(backend.ref(""), None).next_token is not None
 
 
 def test_an_empty_bucket_is_an_empty_folder(bucket: Bucket, opened: Opener) -> None:
@@ -256,7 +256,7 @@ def test_what_goes_wrong_is_said(
     requests = (
         lambda: backend.stat("object"),
         lambda: backend.stat("nothing"),
-        lambda: backend.list_page("", None),
+        lambda: backend.list_page(backend.ref(""), None),
         lambda: backend.read_into(version, 0, memoryview(bytearray(1))),
     )
     for request in requests:
@@ -272,7 +272,7 @@ def test_a_missing_bucket_is_said(bucket: Bucket, opened: Opener) -> None:
     with pytest.raises(StoreMissing, match="'no-such-bucket' does not exist"):
         backend.stat("object")
     with pytest.raises(StoreMissing, match="'no-such-bucket' does not exist"):
-        backend.list_page("", None)
+        backend.list_page(backend.ref(""), None)
 
 
 def test_tls_where_there_is_none_is_said(bucket: Bucket, opened: Opener) -> None:
@@ -359,4 +359,4 @@ def test_a_forked_child_uses_sockets_of_its_own(bucket: Bucket, opened: Opener) 
 def test_nothing_below_a_folder_is_said(bucket: Bucket, opened: Opener) -> None:
     bucket.put("object", b"")
     with pytest.raises(NotFound, match="nothing"):
-        opened().list_page("folder", None)
+        opened().list_page(opened().ref("folder"), None)

@@ -265,7 +265,7 @@ def test_a_wish_for_a_pause_is_passed_on(server: ScriptedHttp, opened: Opener) -
     server.then(Answer(503, {"Retry-After": "7"}, error_body("SlowDown")))
     backend = opened()
     with pytest.raises(SlowDown) as caught:
-        backend.list_page("", None)
+        backend.list_page(backend.ref(""), None)
     assert caught.value.wait_seconds == 7
 
 
@@ -378,7 +378,7 @@ def test_a_region_that_does_not_help_is_named(server: ScriptedHttp, opened: Open
     server.then(*[Answer(301, moved, error_body("PermanentRedirect"))] * 2)
     backend = opened()
     with pytest.raises(AccessRefused, match="eu-x-1"):
-        backend.list_page("", None)
+        backend.list_page(backend.ref(""), None)
     assert len(server.requests) == 2
 
 
@@ -399,7 +399,7 @@ def test_a_listing_that_is_none_is_refused(
 ) -> None:
     server.then(Answer(200, {}, body))
     with pytest.raises(StoreAnswerWrong, match=words):
-        opened().list_page("", None)
+        opened().list_page(opened().ref(""), None)
 
 
 def test_plus_means_space_only_where_the_listing_is_encoded(
@@ -409,8 +409,8 @@ def test_plus_means_space_only_where_the_listing_is_encoded(
     encoded = "<EncodingType>url</EncodingType>" + item.format("a+b%2Bc%20d")
     server.then(Answer(200, {}, listing(encoded)), Answer(200, {}, listing(item.format("a+b%2Bc"))))
     backend = opened()
-    assert [c.name for c in backend.list_page("", None).children] == ["a b+c d"]
-    assert [c.name for c in backend.list_page("", None).children] == ["a+b%2Bc"]
+    assert [c.name for c in backend.list_page(backend.ref(""), None).children] == ["a b+c d"]
+    assert [c.name for c in backend.list_page(backend.ref(""), None).children] == ["a+b%2Bc"]
     assert server.requests[0].target == (
         "/bucket?delimiter=%2F&encoding-type=url&list-type=2&max-keys=1000&prefix="
     )
@@ -421,9 +421,11 @@ def test_an_empty_page_that_goes_on_is_not_the_end(server: ScriptedHttp, opened:
     found = "<CommonPrefixes><Prefix>folder/b/</Prefix></CommonPrefixes>"
     server.then(Answer(200, {}, listing(more)), Answer(200, {}, listing(found)))
     backend = opened()
-    page = backend.list_page("folder", None)
+    page = backend.list_page(backend.ref("folder"), None)
     assert page.children == () and page.next_token is not None
-    assert [c.name for c in backend.list_page("folder", page.next_token).children] == ["b"]
+    assert [c.name for c in backend.list_page(backend.ref("folder"), page.next_token).children] == [
+        "b"
+    ]
     assert "continuation-token=t%2F1" in server.requests[1].target
 
 

@@ -130,9 +130,13 @@ class S3Backend:
             raise self._nothing_mounted()
         return None
 
-    def list_page(self, key: str, token: str | None) -> ListPage:
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        """The ref alone: S3 has no links."""
+        return (self.ref(key),)
+
+    def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """Up to 1,000 keys in S3's order; an object hides a folder of the same name."""
-        full = self._full(key)
+        full = ref.key
         check_key(full)
         folder = f"{full}/" if full else ""
         progress = Progress.parse(token)
@@ -142,7 +146,7 @@ class S3Backend:
         page = self._list(query)
         seen = progress.seen or bool(page.objects or page.prefixes)
         if page.next_token is None and not seen and full:
-            raise self._not_listed(key, full)
+            raise self._not_listed(full)
         objects = {
             item.key[len(folder) :]: item for item in page.objects if item.key.startswith(folder)
         }
@@ -233,10 +237,10 @@ class S3Backend:
         version = ObjectVersion(ref, text, item.size, strong, mtime=item.mtime)
         return Listed(name, version, settled=strong)
 
-    def _not_listed(self, key: str, full: str) -> HeadraceError:
+    def _not_listed(self, full: str) -> HeadraceError:
         if self._head(full) is not None:
             return NotFolder(f"{full} is an object", store=self._name)
-        if not key:
+        if full == self._prefix:
             return self._nothing_mounted()
         return NotFound(f"nothing lies below {full}/", store=self._name)
 
