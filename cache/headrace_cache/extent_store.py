@@ -83,7 +83,13 @@ class ExtentStore:
                 )
                 held = CachedObject(version, placement, digest, admission)
                 self._objects[digest, placement] = held
-            return held
+                new = True
+            else:
+                new = False
+        if new and self._ssd is not None and not placement.allows_ssd:
+            # A looser policy may have let it be sealed before: its key is destroyed.
+            self._ssd.forget(digest)
+        return held
 
     def missing(self, held: CachedObject, pages: range) -> list[int]:
         """Which of these pages memory does not hold; without a lock, so true for a moment only."""
@@ -102,12 +108,20 @@ class ExtentStore:
         Close the fill in any case.
         """
         index = pages.start * self.shape.page_bytes // self.shape.extent_bytes(held.size)
+        span = self._room(held, index, pages)
+        if span is None and self._ssd is not None:
+            # What waits to be sealed cannot leave memory; once it is sealed it can.
+            self._ssd.flush()
+            span = self._room(held, index, pages)
+        return None if span is None else Fill(self, held, span, pages)
+
+    def _room(self, held: CachedObject, index: int, pages: range) -> Span | None:
         with self._lock:
             span = held.spans.get(index) or self._new_span(held, index)
             if span is None or not self._charge(held, span, pages):
                 return None
             span.extent.filling += 1
-        return Fill(self, held, span, pages)
+            return span
 
     def usage(self) -> dict[str, TierUsage]:
         """How full each tier is, by its name."""

@@ -12,8 +12,8 @@ from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.local_service import LocalService, Parts
 from headrace_cache.page import PAGE_BYTES
 from headrace_cache.placement import Guarantee
-from headrace_cache.policy import UNRESTRICTED, Policy
 from headrace_cache.policy_file import parse_policy
+from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reader import Reader
 from headrace_cache.service import CacheService
@@ -24,6 +24,7 @@ from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.write_behind import WriteBehindTier
 from headrace_namespace.declaration import BackendContext, MountDeclaration
+from headrace_namespace.metadata.memory import MemoryMetadata
 from headrace_namespace.metrics import Counters
 from headrace_namespace.offload import Offload
 from headrace_namespace.opening import open_namespace
@@ -44,8 +45,9 @@ def open_service(
 
     No store is asked yet. A cache folder that cannot be used costs the SSD tier, not the service.
     """
-    rules = UNRESTRICTED if policy is None else parse_policy(policy.text, policy.name)
-    return LocalService(functools.partial(_build, tuple(mounts), cache, rules, context))
+    watch = PolicyWatch(policy, context.clock)
+    answers = MemoryMetadata()
+    return LocalService(functools.partial(_build, tuple(mounts), cache, watch, answers, context))
 
 
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:
@@ -57,12 +59,13 @@ def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:
 def _build(
     mounts: Sequence[MountDeclaration],
     cache: CacheSettings,
-    rules: Policy,
+    policy: PolicyWatch,
+    answers: MemoryMetadata,
     context: BackendContext,
 ) -> Parts:
     counters = Counters()
     offload = Offload()
-    namespace = open_namespace(mounts, context)
+    namespace = open_namespace(mounts, context, answers.with_fresh_lock())
     memory = MemoryTier(
         limit_bytes=cache.memory_bytes,
         most_extents=most_extents(),
@@ -72,7 +75,7 @@ def _build(
     store = ExtentStore(memory=memory, ssd=ssd, shape=ExtentShape.for_tier(cache.memory_bytes))
     reader = Reader(
         namespace=namespace,
-        policy=rules,
+        policy=policy,
         store=store,
         flights=Flights(),
         offload=offload,

@@ -9,7 +9,7 @@ are excluded, and what could not be found out counts as matching. Pure: it reads
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace_cache.path_pattern import PathPatterns, as_folder, composed
 from headrace_cache.placement import Guarantee, MetadataKeeping, Persistence, Placement
@@ -124,6 +124,23 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     epoch: int = 0
     default_why: str = "holds for every path"
+
+    def also(self, other: Policy) -> Policy:
+        """Both together: their placements join, so neither can weaken the other."""
+        new = tuple(rule for rule in other.rules if rule not in self.rules)
+        return replace(self, default=self.default.join(other.default), rules=self.rules + new)
+
+    @property
+    def may_withhold(self) -> bool:
+        """Whether it restricts so much as the looks of some object, not only its bytes."""
+        return any(
+            placement.denies
+            or (
+                placement.metadata is MetadataKeeping.MEMORY_ONLY
+                and placement.guarantee is not Guarantee.UNATTESTED
+            )
+            for placement in (self.default, *(rule.placement for rule in self.rules))
+        )
 
     def decide(self, names: Sequence[Name]) -> Placement:
         """The placement of the object that `names` lead to, the asked one first.

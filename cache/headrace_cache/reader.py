@@ -16,12 +16,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace_cache.extent_store import CachedObject, ExtentStore
 from headrace_cache.page import page_range, runs
 from headrace_cache.placement import Guarantee, MetadataKeeping, Placement
-from headrace_cache.policy import Policy
+from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
 from headrace_cache.service import PolicyExplanation
 from headrace_cache.single_flight import Flight, Flights
@@ -66,7 +66,7 @@ class Reader:
         self,
         *,
         namespace: Namespace,
-        policy: Policy,
+        policy: PolicyWatch,
         store: ExtentStore,
         flights: Flights,
         offload: Offload,
@@ -103,21 +103,36 @@ class Reader:
 
     def list(self, path: NamespacePath) -> Iterator[Entry]:
         """The children of a folder; an object lists as itself. Raises NotFound, PolicyDenied."""
-        governed = self._govern(path)
-        self._require(governed, reading=False)
         try:
-            yield from self._namespace.list(governed.resolved)
+            yield from self._listed(path)
         except NotFound:
             other = other_spelling(path.text)
             if other is None:
                 raise
-            governed = self._govern(NamespacePath(other))
-            self._require(governed, reading=False)
-            yield from self._namespace.list(governed.resolved)
+            yield from self._listed(NamespacePath(other))
+
+    def _listed(self, path: NamespacePath) -> Iterator[Entry]:
+        """What policy lets show of a folder's children: of some, only the name."""
+        governed = self._govern(path)
+        self._require(governed, reading=False)
+        withholds = self._policy.current().may_withhold
+        for entry in self._namespace.list(governed.resolved):
+            if (
+                withholds
+                and entry.version is not None
+                and self._refusal(self._govern(entry.path), reading=False)
+            ):
+                yield replace(entry, version=None, withheld=True)
+            else:
+                yield entry
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and by which rules."""
-        placement, reasons = self._policy.explain(self._namespace.resolve(path).names)
+        names = self._namespace.resolve(path).names
+        other = other_spelling(path.text)
+        if other is not None:  # the store may have it by that spelling
+            names += self._namespace.resolve(NamespacePath(other)).names
+        placement, reasons = self._policy.current().explain(names)
         return PolicyExplanation(
             path,
             placement.persistence.word,
@@ -128,21 +143,30 @@ class Reader:
 
     def _govern(self, path: NamespacePath) -> Governed:
         resolved = self._namespace.resolve(path)
-        return Governed(resolved, self._policy.decide(resolved.names))
+        return Governed(resolved, self._policy.current().decide(resolved.names))
 
     def _require(self, governed: Governed, *, reading: bool) -> None:
-        """Refuse what the policy denies, or what demands a guarantee that this process lacks."""
+        refusal = self._refusal(governed, reading=reading)
+        if refusal is not None:
+            raise refusal
+
+    def _refusal(self, governed: Governed, *, reading: bool) -> PolicyDenied | None:
+        """Why the policy refuses a read, or a mere look; None where it does not.
+
+        It denies the object, or demands a guarantee that this process cannot give.
+        """
         path, placement = governed.resolved.path.text, governed.placement
         if placement.denies:
-            raise PolicyDenied(f"the policy denies {path}", path=path)
+            return PolicyDenied(f"the policy denies {path}", path=path)
         restricted = reading or placement.metadata is MetadataKeeping.MEMORY_ONLY
         if restricted and placement.guarantee > self._guarantee:
-            raise PolicyDenied(
+            return PolicyDenied(
                 f"{path} demands a host that is attested to {placement.guarantee.word}, and "
                 f"this process is {self._guarantee.word}",
                 path=path,
                 hint='to allow it here, its rule must say guarantee = "unattested"',
             )
+        return None
 
     def _found(
         self, path: NamespacePath, freshness: Freshness | None, *, reading: bool

@@ -271,7 +271,7 @@ def _fingerprint(
         json.dumps(plain, sort_keys=True, default=repr),
         str(folder),
         repr(cache),
-        repr(policy),
+        policy.name if policy else "",
         *(f"{name}={environ.get(name)}" for name in sorted(_named_variables(plain))),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -8,6 +8,7 @@ rules are all read this way, so a misspelt key can never be passed over.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -33,18 +34,39 @@ def parse_toml(text: str, name: str) -> Table:
         raise ConfigError(f"{name} is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{name} is not valid TOML: it is nested too deeply") from None
-    return Table(data, _Document(name, _lines_of(text)), ())
+    return Table(data, _Document(name, _lines_of(text), data), ())
 
 
 def table_from(data: Mapping[str, object], name: str) -> Table:
     """A document given as a dict instead of a file, read as strictly."""
-    return Table(data, _Document(name, {}), ())
+    return Table(data, _Document(name, {}, data), ())
 
 
 class _Document:
-    def __init__(self, name: str, lines: Mapping[Place, int]) -> None:
+    def __init__(
+        self, name: str, lines: Mapping[Place, int], data: Mapping[str, object]
+    ) -> None:
         self.name = name
         self._lines = lines
+        self._data = data
+
+    def shown(self, place: Place) -> str:
+        """How a person would write the place: `mount["/lake"].options.endpoint_url`.
+
+        A table in an array goes by its `path` or `name`; by its index, from 0, where it has none.
+        """
+        shown = ""
+        value: object = self._data
+        for part in place:
+            if isinstance(part, int):
+                value = _item(value, part)
+                own = _item(value, "path") or _item(value, "name")
+                named = isinstance(own, str) and own
+                shown += f"[{json.dumps(own, ensure_ascii=False) if named else part}]"
+            else:
+                value = _item(value, part)
+                shown += f".{part}" if shown else part
+        return shown
 
     def where(self, place: Place) -> str:
         """`file, line 12` for the nearest enclosing place whose line is known."""
@@ -86,8 +108,8 @@ class Table:
             try:
                 return change(value)
             except ValueError as error:
-                where = self._document.where(place)
-                raise ConfigError(f"{where}: {_shown(place)}: {error}") from None
+                where, shown = self._document.where(place), self._document.shown(place)
+                raise ConfigError(f"{where}: {shown}: {error}") from None
         if isinstance(value, Mapping):
             items = cast("Mapping[str, object]", value).items()
             return {key: self._changed((*place, key), item, change) for key, item in items}
@@ -98,10 +120,20 @@ class Table:
 
     def error(self, key: str | None, message: str, hint: str | None = None) -> ConfigError:
         """An error about `key` of this table (or the whole table), naming file and line."""
+        return ConfigError(f"{self.where(key)}: {message}", hint=hint)
+
+    def error_beside(self, key: str, message: str, hint: str | None = None) -> ConfigError:
+        """An error about `key` of the table that holds this one: the `url` of a mount's options."""
+        beside = Table({}, self._document, self._place[:-1])
+        return beside.error(key, message, hint)
+
+    def where(self, key: str | None) -> str:
+        """Where `key` of this table (or the whole table) stands, as errors say it: `file, line 12:
+        mount["/lake"].options.profile`. For what only shows to be wrong when it is used."""
         place = self._place if key is None else (*self._place, key)
-        shown = _shown(place)
-        what = f"{shown}: {message}" if shown else message
-        return ConfigError(f"{self._document.where(place)}: {what}", hint=hint)
+        shown = self._document.shown(place)
+        file = self._document.where(place)
+        return f"{file}: {shown}" if shown else file
 
     def text(self, key: str, default: str | None = None) -> str:
         """A text; required where `default` is None."""
@@ -232,12 +264,14 @@ def _near(word: str, allowed: Sequence[str]) -> str | None:
     return f"did you mean {caseless[close[0]]!r}?" if close else None
 
 
-def _shown(place: Place) -> str:
-    """How a person would write the place: `mount[0].options.endpoint_url`."""
-    shown = ""
-    for part in place:
-        shown += f"[{part}]" if isinstance(part, int) else f".{part}" if shown else part
-    return shown
+def _item(value: object, part: str | int) -> object:
+    """What stands at `part` of a table or list; None where there is nothing such."""
+    if isinstance(value, Mapping):
+        return cast("Mapping[str | int, object]", value).get(part)
+    if isinstance(value, list | tuple) and isinstance(part, int):
+        items = cast("Sequence[object]", value)
+        return items[part] if part < len(items) else None
+    return None
 
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")

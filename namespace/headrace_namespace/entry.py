@@ -12,17 +12,20 @@ from headrace_namespace.path import NamespacePath
 class Entry:
     """One path of the tree: an object where it has a version, else a folder.
 
-    `mount` is the mount that it belongs to, None for a folder that only leads to mounts.
+    `mount` is the mount that it belongs to, None for a folder that only leads to mounts. An object
+    that policy does not let this process look at shows in its folder's listing with its name alone:
+    its version is `withheld`. Leaving it out would let a job take a part for the whole.
     """
 
     path: NamespacePath
     mount: NamespacePath | None
     version: ObjectVersion | None = None
+    withheld: bool = False
 
     @property
     def is_folder(self) -> bool:
         """Whether this is a folder."""
-        return self.version is None
+        return self.version is None and not self.withheld
 
     @property
     def size(self) -> int:
@@ -34,8 +37,8 @@ class Entry:
         version = self.version
         return {
             "path": self.path.text,
-            "type": "file" if version else "directory",
-            "size": self.size,
+            "type": "directory" if self.is_folder else "file",
+            "size": None if self.withheld else self.size,
             "mtime": version.mtime if version else None,
             "version": version.tag if version else None,
             "strong": version.strong if version else None,

@@ -208,8 +208,9 @@ class Namespace:
             }
             if remember:
                 self._listings.add(folder, settled)
-            for version in settled.values():
-                self._metadata.put(Observation(version, now))
+            if mount.freshness.max_age_seconds > 0:
+                for version in settled.values():
+                    self._metadata.put(Observation(version, now))
             for child in page.children:
                 yield Entry(resolved.path.child(child.name), mount.path, child.version)
             token = page.next_token

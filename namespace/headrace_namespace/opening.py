@@ -16,14 +16,16 @@ from headrace_namespace.metadata.memory import MemoryMetadata
 from headrace_namespace.namespace import MountedStore, Namespace
 
 
-def open_namespace(declarations: Sequence[MountDeclaration], context: BackendContext) -> Namespace:
+def open_namespace(
+    declarations: Sequence[MountDeclaration], context: BackendContext, answers: MemoryMetadata
+) -> Namespace:
     """The tree of these mounts. Raises ConfigError for an option that is wrong.
 
     No store is asked yet.
     """
     return Namespace(
         [_open_store(declaration, context) for declaration in declarations],
-        metadata=MemoryMetadata(),
+        metadata=answers,
         listings=Listings(),
         clock=context.clock,
     )

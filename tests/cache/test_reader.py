@@ -3,15 +3,20 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
-from headrace_cache.policy_file import parse_policy
+from headrace_cache.limits import PolicySource
+from headrace_cache.page import PageId
+from headrace_cache.placement import Persistence
+from headrace_cache.policy import BUILT_IN
 from headrace_cache.service import OpenObject
+from headrace_namespace.backends.protocol import Folder
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied, VersionGone
 from headrace_namespace.freshness import CHECK, Freshness
-from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.path import NamespacePath
 from tests.fakes.local_cache import PAGE, Rig
 from tests.fakes.memory_backend import MemoryBackend
@@ -258,6 +263,20 @@ apply.persistence = "deny"
 name = "quiet"
 match.path = ["/lake/quiet/**"]
 apply.metadata = "memory-only"
+[[rule]]
+name = "hidden"
+match.path = ["/lake/hidden/**"]
+apply.metadata = "memory-only"
+apply.guarantee = "G1"
+[[rule]]
+name = "keys"
+match.path = ["/**/*.pem"]
+apply.persistence = "deny"
+[[rule]]
+name = "tagged"
+match.tag = ["pii=eu"]
+apply.persistence = "memory-only"
+apply.guarantee = "unattested"
 """
 
 
@@ -268,7 +287,7 @@ def governed(lake: MemoryBackend) -> Iterator[Rig]:
     other = MemoryBackend("memory:lake")  # a second way to the same store
     other.put("hr/a", b"hr" * PAGE)
     rig = Rig(
-        {"/lake": lake, "/alias": other}, policy=parse_policy(RULES, "policy.toml"), ssd=DictTier()
+        {"/lake": lake, "/alias": other}, policy=PolicySource(RULES, "policy.toml"), ssd=DictTier()
     )
     yield rig
     rig.service.close()
@@ -390,4 +409,164 @@ def test_nested_mounts_show_in_their_parents() -> None:
         tree.open(path("/m/deep/x/hidden"))
     assert tree.stat(path("/far")).is_folder and tree.stat(path("/m/deep")).is_folder
     assert [e.path.text for e in tree.list(path("/m/a"))] == ["/m/a"]
+    rig.service.close()
+
+
+def test_a_listing_shows_only_the_name_of_what_may_not_be_looked_at(
+    governed: Rig, lake: MemoryBackend
+) -> None:
+    lake.put("open/secret.pem", b"-----BEGIN")
+    shown = {entry.path.name: entry for entry in governed.service.list(path("/lake/open"))}
+    assert set(shown) == {"a", "secret.pem"}
+    assert shown["a"].version is not None
+    facts = shown["secret.pem"].facts()
+    assert facts["type"] == "file" and facts["size"] is None and facts["version"] is None
+    with pytest.raises(PolicyDenied):
+        governed.service.stat(path("/lake/open/secret.pem"))
+
+
+def test_looks_are_refused_where_metadata_demands_an_attested_host(
+    governed: Rig, lake: MemoryBackend
+) -> None:
+    lake.put("hidden/a", b"x")
+    for look in (governed.service.stat, governed.service.open):
+        with pytest.raises(PolicyDenied, match="G1"):
+            look(path("/lake/hidden/a"))
+    with pytest.raises(PolicyDenied):
+        list(governed.service.list(path("/lake/hidden")))
+
+
+def test_a_folder_of_the_other_spelling_is_governed_before_it_is_listed(
+    governed: Rig, lake: MemoryBackend
+) -> None:
+    lake.put("closed/cafe\u0301/a", b"x")
+    for spelling in ("caf\u00e9", "cafe\u0301"):
+        with pytest.raises(PolicyDenied):
+            list(governed.service.list(path(f"/lake/closed/{spelling}")))
+
+
+def test_the_tags_of_every_mount_of_an_object_count() -> None:
+    lake, other = MemoryBackend("memory:lake"), MemoryBackend("memory:lake")
+    lake.put("a", b"x" * PAGE)
+    rig = Rig(
+        {"/lake": lake, "/tagged": other},
+        policy=PolicySource(RULES, "policy.toml"),
+        ssd=DictTier(),
+        tags_of={"/tagged": ("pii=eu",)},
+    )
+    whole(rig.service.open(path("/lake/a")))
+    assert rig.ssd is not None and not rig.ssd.pages
+    assert rig.service.explain(path("/lake/a")).persistence == "memory-only"
+    rig.service.close()
+
+
+def test_a_mount_of_a_single_object_is_a_name_of_it() -> None:
+    lake = MemoryBackend("memory:lake")
+    lake.put("hr/a", b"x" * PAGE)
+
+    class One(MemoryBackend):
+        """A mount whose root is one object of the same store."""
+
+        def ref(self, key: str) -> ObjectRef:
+            return ObjectRef("memory:lake", "hr/a")
+
+        def stat(self, key: str) -> ObjectVersion | Folder | None:
+            return lake.stat("hr/a")
+
+        def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
+            lake.read_into(version, start, target)
+
+    rules = RULES.replace("/lake/hr/**", "/single")
+    rig = Rig(
+        {"/lake": lake, "/single": One("memory:lake")},
+        policy=PolicySource(rules, "policy.toml"),
+        ssd=DictTier(),
+    )
+    whole(rig.service.open(path("/lake/hr/a")))
+    assert rig.ssd is not None and not rig.ssd.pages
+    rig.service.close()
+
+
+def test_old_sealed_pages_are_neither_served_nor_kept_once_memory_only(
+    lake: MemoryBackend,
+) -> None:
+    lake.put("hr/a", b"x" * PAGE)
+    tier = DictTier()
+    loose = Rig({"/lake": lake}, ssd=tier)
+    whole(loose.service.open(path("/lake/hr/a")))
+    loose.service.close()
+    assert tier.pages
+    strict = Rig({"/lake": lake}, ssd=tier, policy=PolicySource(RULES, "policy.toml"))
+    opened = strict.service.open(path("/lake/hr/a"))
+    assert not tier.pages
+    reads = lake.asked["read"]
+    assert whole(opened) == b"x" * PAGE and lake.asked["read"] == reads + 1
+    assert not tier.pages
+    strict.service.close()
+
+
+def test_one_store_holds_an_object_apart_for_each_placement(lake: MemoryBackend) -> None:
+    lake.put("hr/a", b"x" * PAGE)
+    rig = Rig({"/lake": lake}, ssd=DictTier())
+    version = rig.service.open(path("/lake/hr/a")).version
+    loose = rig.store.attach(version, BUILT_IN)
+    strict = rig.store.attach(version, replace(BUILT_IN, persistence=Persistence.MEMORY_ONLY))
+    assert loose.ssd and not strict.ssd and loose is not strict
+    assert rig.store.attach(version, BUILT_IN) is loose
+    rig.service.close()
+
+
+def test_an_object_that_is_not_the_one_judged_is_never_opened(lake: MemoryBackend) -> None:
+    """A link that is switched between the judgement and the look: the store finds another ref."""
+    lake.put("open/a", b"open")
+    lake.put("hr/a", b"hr")
+
+    class Switching(MemoryBackend):
+        def stat(self, key: str) -> ObjectVersion | Folder | None:
+            return lake.stat("hr/a")
+
+    rig = Rig({"/lake": Switching("memory:lake")})
+    with pytest.raises(VersionGone, match="link"):
+        rig.service.open(path("/lake/open/a"))
+    rig.service.close()
+
+
+def test_large_reads_fetch_several_ranges_at_once(lake: MemoryBackend) -> None:
+    """Four requests must be under way together, or the barrier breaks and the read fails."""
+    rig = Rig({"/lake": lake}, memory_bytes=4096 * PAGE)
+    data = os.urandom(4 * (8 << 20))
+    lake.put("a", data)
+    together = threading.Barrier(4, timeout=20)
+
+    def meet(version: ObjectVersion, start: int) -> None:
+        together.wait()
+
+    lake.before_read = meet
+    assert whole(rig.service.open(path("/lake/a"))) == data
+    rig.service.close()
+
+
+def test_what_waits_to_be_sealed_makes_a_fill_wait_and_not_lose_its_pages(
+    lake: MemoryBackend,
+) -> None:
+    class SlowTier(DictTier):
+        """Keeps views, as a write-behind tier does, until it is flushed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting: list[tuple[PageId, memoryview]] = []
+
+        def store(self, pages: Sequence[tuple[PageId, memoryview]]) -> None:
+            self.waiting.extend(pages)
+
+        def flush(self) -> None:
+            waiting, self.waiting = self.waiting, []
+            super().store(waiting)
+
+    rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE, ssd=SlowTier())
+    for number in range(20):
+        lake.put(f"o{number}", bytes([number]) * (4 * PAGE))
+        whole(rig.service.open(path(f"/lake/o{number}")))
+    rig.service.flush()
+    assert rig.ssd is not None and len(rig.ssd.pages) == 80
     rig.service.close()

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extent import ExtentShape
 from headrace_cache.extent_store import ExtentStore
+from headrace_cache.limits import PolicySource
 from headrace_cache.local_service import LocalService, Parts
 from headrace_cache.placement import Guarantee
-from headrace_cache.policy import UNRESTRICTED, Policy
+from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.reader import Reader
 from headrace_cache.single_flight import Flights
 from headrace_cache.tiers.memory import Extent, MemoryTier
@@ -37,10 +38,10 @@ class Rig:
     backends: Mapping[str, MemoryBackend]
     memory_bytes: int = 64 * PAGE
     most_extents: int = 64
-    policy: Policy = UNRESTRICTED
+    policy: PolicySource | None = None
     ssd: DictTier | None = None
     freshness: Freshness = CHECK
-    tags: tuple[str, ...] = ()
+    tags_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
@@ -52,7 +53,8 @@ class Rig:
         stores: list[MountedStore] = []
         for path, backend in self.backends.items():
             observed = ObservedBackend(backend)
-            mount = Mount(NamespacePath.parse(path), backend.space, self.freshness, self.tags)
+            tags = self.tags_of.get(path, ())
+            mount = Mount(NamespacePath.parse(path), backend.space, self.freshness, tags)
             stores.append(MountedStore(mount, observed, observed))
         self.namespace = Namespace(stores, MemoryMetadata(), Listings(), self.clock)
         self.memory = MemoryTier(
@@ -64,7 +66,7 @@ class Rig:
         self.store = ExtentStore(memory=self.memory, ssd=self.ssd, shape=shape)
         reader = Reader(
             namespace=self.namespace,
-            policy=self.policy,
+            policy=PolicyWatch(self.policy, self.clock),
             store=self.store,
             flights=Flights(),
             offload=self.offload,

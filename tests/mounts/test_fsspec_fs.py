@@ -5,15 +5,18 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import headrace
 from headrace_mounts.connect import disconnect_all
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
 from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied, ReadOnly
+from headrace_namespace.path import NamespacePath
 from tests.untyped import fsspec, pd
 
 HARD_NAMES = [
@@ -35,6 +38,20 @@ HARD_NAMES = [
 ]
 
 
+POLICY = """
+version = 1
+[[rule]]
+name = "no"
+match.path = ["/lake/sub/deep/**"]
+apply.persistence = "deny"
+[[rule]]
+name = "hr"
+match.path = ["/lake/hr/**"]
+apply.persistence = "memory-only"
+apply.guarantee = "unattested"
+"""
+
+
 @pytest.fixture
 def silo(tmp_path: Path) -> Path:
     folder = tmp_path / "silo"
@@ -50,10 +67,7 @@ def silo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, silo: Path) -> Iterator[dict[str, object]]:
-    (tmp_path / "policy.toml").write_text(
-        'version = 1\n[[rule]]\nname = "no"\nmatch.path = ["/lake/sub/deep/**"]\n'
-        'apply.persistence = "deny"\n'
-    )
+    (tmp_path / "policy.toml").write_text(POLICY)
     yield {
         "mount": [{"path": "/lake", "url": str(silo)}],
         "cache": {
@@ -260,3 +274,94 @@ def test_a_forked_child_goes_on_with_an_open_file(fs: Any, silo: Path) -> None:
     os.close(reader)
     assert file.read() == data[10:]
     file.close()
+
+
+@pytest.fixture
+def pay(silo: Path) -> str:
+    (silo / "hr").mkdir()
+    (silo / "hr" / "pay.csv").write_text("name,pay\ncanary-58b1,1\n")
+    return "/lake/hr/pay.csv"
+
+
+@pytest.mark.parametrize("wrapper", ["simplecache", "filecache"])
+def test_fsspecs_own_caches_get_no_restricted_byte(
+    config: dict[str, object], pay: str, tmp_path: Path, wrapper: str
+) -> None:
+    store = tmp_path / "fsspec-cache"
+    options = {"headrace": {"config": config}, wrapper: {"cache_storage": str(store)}}
+    with pytest.raises(PolicyDenied, match="disk"):
+        fsspec.open(f"{wrapper}::headrace://{pay}", "rb", **options).open().read()
+    with pytest.raises(PolicyDenied):
+        pd.read_csv(f"{wrapper}::headrace://{pay}", storage_options=options)
+    for path in store.rglob("*"):
+        assert b"canary" not in (path.read_bytes() if path.is_file() else b"")
+    with fsspec.open(f"{wrapper}::headrace:///lake/sub/b.csv", "rb", **options) as file:
+        assert file.read() == b"n,m\n1,2\n3,4\n"  # what is not restricted they may keep
+
+
+def test_a_restricted_object_is_copied_to_disk_only_by_wish(
+    fs: Any, pay: str, tmp_path: Path
+) -> None:
+    with fs.open(pay, "r") as file:
+        assert file.read().startswith("name,pay")
+    assert fs.cat_file(pay, 0, 4) == b"name" and fs.head(pay, 4) == b"name"
+    with pytest.raises(PolicyDenied):
+        fs.get(pay, str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists() or (tmp_path / "copy").read_bytes() == b""
+    fs.get_file(pay, str(tmp_path / "wished"), to_disk=True)
+    assert (tmp_path / "wished").read_bytes().startswith(b"name,pay")
+
+
+def test_a_link_through_a_restricted_name_is_restricted(fs: Any, pay: str, silo: Path) -> None:
+    outside = silo.parent / "outside"
+    outside.mkdir()
+    (outside / "x.csv").write_text("x")
+    (silo / "hr" / "out").symlink_to(outside)
+    (silo / "out2").symlink_to("hr/out")
+    for path in ("/lake/hr/out/x.csv", "/lake/out2/x.csv"):
+        with fs.open(path) as file:
+            assert file.restricted, path
+
+
+def test_a_policy_that_gets_stricter_reaches_every_way_of_asking(
+    fs: Any, config: dict[str, object], tmp_path: Path
+) -> None:
+    assert fs.cat_file("/lake/a.bin", 0, 1)
+    stricter = POLICY + '[default]\npersistence = "deny"\n'
+    (tmp_path / "policy.toml").write_text(stricter)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            fs.cat_file("/lake/a.bin", 0, 1)
+        except PolicyDenied:
+            break
+    again: Any = fsspec.filesystem("headrace", config=config)
+    with pytest.raises(PolicyDenied):
+        again.cat_file("/lake/a.bin")
+    with pytest.raises(PolicyDenied):
+        headrace.connect(config).open(NamespacePath("/lake/a.bin"))
+    with pytest.raises(PolicyDenied):
+        headrace.open("/lake/a.bin", config=config)
+
+
+def test_what_pinned_settled_holds_in_a_forked_child(fs: Any, silo: Path) -> None:
+    path = silo / "sub" / "b.csv"
+    with fs.open("/lake/sub/b.csv", max_age="pinned") as file:
+        first, _ = file.version, file.read()
+    path.write_text("changed")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, fs.open("/lake/sub/b.csv", max_age="pinned").version.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert os.read(reader, 200).decode() == first
+    os.close(reader)
+
+
+def test_an_open_file_is_not_sent_to_another_process(fs: Any) -> None:
+    with fs.open("/lake/a.bin") as file, pytest.raises(TypeError, match="send its path"):
+        pickle.dumps(file)

@@ -28,7 +28,6 @@ from headrace_namespace.clock import Clock
 from headrace_namespace.config import Table
 from headrace_namespace.errors import (
     AccessRefused,
-    ConfigError,
     HeadraceError,
     InvalidPath,
     NameTooLong,
@@ -60,12 +59,13 @@ def open_local(url: str, options: Table, context: BackendContext) -> LocalBacken
     options.done()
     path = url.removeprefix("file://")
     if path != url and not path.startswith("/"):
-        raise ConfigError(
+        raise options.error_beside(
+            "url",
             f"{url!r} names a host; only files of this machine can be mounted",
-            hint="write three slashes: file:///folder",
+            "write three slashes: file:///folder",
         )
     if not path or "\0" in path:
-        raise ConfigError(f"{url!r} names no folder")
+        raise options.error_beside("url", f"{url!r} names no folder")
     return LocalBackend(os.path.normpath(os.path.join(context.base_folder, path)), context.clock)
 
 

@@ -20,6 +20,13 @@ class MemoryMetadata:
         self._lock = threading.Lock()
         self._by_ref: OrderedDict[ObjectRef, Observation] = OrderedDict()
 
+    def with_fresh_lock(self) -> MemoryMetadata:
+        """The same answers under a new lock: after a fork the old one may be held for ever, while
+        what `pinned` settled must hold in the child too."""
+        fresh = MemoryMetadata(self._most)
+        fresh._by_ref = self._by_ref
+        return fresh
+
     def get(self, ref: ObjectRef) -> Observation | None:
         """The latest answer about the object, or None."""
         return self._by_ref.get(ref)

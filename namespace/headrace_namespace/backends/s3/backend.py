@@ -34,8 +34,9 @@ from headrace_namespace.backends.s3.options import S3Options, read_s3_options
 from headrace_namespace.clock import Clock
 from headrace_namespace.config import Table
 from headrace_namespace.errors import (
-    ConfigError,
     HeadraceError,
+    InvalidPath,
+    NameTooLong,
     NotFolder,
     NotFound,
     StoreAnswerWrong,
@@ -61,16 +62,22 @@ def open_s3(url: str, options: Table, context: BackendContext) -> S3Backend:
         raise ModuleNotFoundError("No module named 'botocore'", name="botocore")
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     if "@" in bucket:
-        raise ConfigError(
+        raise options.error_beside(
+            "url",
             "an s3:// URL cannot hold credentials",
-            hint="name environment variables in the options: key_env, secret_env",
+            "name environment variables in the options: key_env, secret_env",
         )
     if not url.startswith("s3://") or not _BUCKET.fullmatch(bucket):
-        raise ConfigError(f"{url!r} names no bucket", hint="write it like s3://bucket/prefix")
+        raise options.error_beside(
+            "url", f"{url!r} names no bucket", "write it like s3://bucket/prefix"
+        )
     prefix = prefix.strip("/")
     if any(part in (".", "..") for part in prefix.split("/")):
-        raise ConfigError(f"{url!r}: '.' and '..' mean nothing in a bucket")
-    check_key(prefix)
+        raise options.error_beside("url", f"{url!r}: '.' and '..' mean nothing in a bucket")
+    try:
+        check_key(prefix)
+    except (InvalidPath, NameTooLong) as error:
+        raise options.error_beside("url", error.message) from None
     return S3Backend(bucket, prefix, read_s3_options(options, context), context.clock)
 
 
@@ -228,7 +235,16 @@ class S3Backend:
         try:
             return self._client.ask("GET", "", asked, {}, _read_listing)
         except Fault as fault:
-            raise self._client.error(fault) from fault
+            error = self._client.error(fault)
+            if isinstance(error, NotFound) and not isinstance(error, StoreMissing):
+                # A store that has the bucket lists it, empty as it may be.
+                raise StoreMissing(
+                    f"there is no S3 bucket {self._bucket!r} at {self._options.endpoint or 'AWS'}: "
+                    f"asked to list it, it answered {fault.status}",
+                    store=self._name,
+                    hint="check endpoint_url, also its path, and the bucket in the mount's url",
+                ) from fault
+            raise error from fault
 
     def _listed(self, name: str, item: ListedObject) -> Listed:
         tag = tag_of(item.etag, item.mtime, item.size)

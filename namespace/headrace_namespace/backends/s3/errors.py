@@ -46,12 +46,13 @@ _TABLE: dict[str, tuple[type[HeadraceError], str, str | None]] = {
     "InvalidAccessKeyId": (
         CredentialsRefused,
         "{endpoint} does not know the access key",
-        "check key_env, profile or credentials_file, and that they belong to this store",
+        "check key_env, profile, credentials_file or AWS_ACCESS_KEY_ID, whichever you use, and that "
+        "it belongs to this store",
     ),
     "SignatureDoesNotMatch": (
         CredentialsRefused,
         "{endpoint} says that the secret key does not fit the access key",
-        "check secret_env, profile or credentials_file",
+        "check secret_env, profile, credentials_file or AWS_SECRET_ACCESS_KEY, whichever you use",
     ),
     "ExpiredToken": (
         CredentialsRefused,

@@ -50,11 +50,15 @@ class StaticKeys:
 
 @dataclass(frozen=True, slots=True)
 class S3Options:
-    """What the options of a mount say, checked."""
+    """What the options of a mount say, checked.
+
+    `profile_place` says where the profile is named, for it is looked up with the first request.
+    """
 
     endpoint: Endpoint | None
     region: str | None
     profile: str | None
+    profile_place: str
     keys: StaticKeys | None
     credentials_file: str | None
     anon: bool
@@ -77,6 +81,7 @@ def read_s3_options(options: Table, context: BackendContext) -> S3Options:
         or context.environ.get("AWS_REGION")
         or context.environ.get("AWS_DEFAULT_REGION"),
         profile=options.optional_text("profile"),
+        profile_place=options.where("profile"),
         keys=_static_keys(options, context),
         credentials_file=_file(options, "credentials_file", context),
         anon=options.boolean("anon", False),
@@ -136,6 +141,11 @@ def _file(options: Table, key: str, context: BackendContext) -> str | None:
     written = options.optional_text(key)
     if written is None:
         return None
+    if written.startswith("~/"):
+        home = context.environ.get("HOME")
+        if not home:
+            raise options.error(key, "HOME is not set, so ~/ names no folder", "write it in full")
+        written = os.path.join(home, written[2:])
     path = os.path.join(context.base_folder, written)
     if not os.path.isfile(path):
         raise options.error(key, f"there is no file {path}")

@@ -7,6 +7,7 @@ it takes 150 ms, so this file is imported with the first request and not at all 
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Protocol
 
@@ -22,9 +23,22 @@ from headrace_namespace.backends.s3.options import S3Options
 from headrace_namespace.errors import ConfigError, CredentialsRefused, StoreUnavailable
 
 _NONE_HINT = (
-    "give profile, key_env with secret_env, or credentials_file in the mount's options, "
-    "or anon = true for a public bucket"
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or give profile, key_env "
+    "with secret_env, or credentials_file in the mount's options, or anon = true for a public "
+    "bucket"
 )
+
+#: Whether this thread is signing a request of ours.
+_SIGNING = threading.local()
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    return not getattr(_SIGNING, "now", False)
+
+
+# botocore logs each request that it signs, at DEBUG, with the object's name in it: policy may keep
+# that name off every disk, and a log is one. Other users of botocore in the process keep theirs.
+logging.getLogger("botocore.auth").addFilter(_not_ours)
 
 
 class _HasFrozen(Protocol):
@@ -51,7 +65,7 @@ class Signer:
         try:
             return str(self._session.get_config_variable("region") or "us-east-1")
         except ProfileNotFound as error:
-            raise ConfigError(str(error)) from error
+            raise self._unknown_profile(error) from error
 
     def endpoint(self, region: str) -> Endpoint:
         """AWS's own endpoint in a region."""
@@ -70,7 +84,12 @@ class Signer:
         if self._options.anon:
             return {}
         request = AWSRequest(method=method, url=url, headers={"Host": host})
-        S3SigV4Auth(self._frozen(), "s3", region).add_auth(request)
+        credentials = self._frozen()
+        _SIGNING.now = True
+        try:
+            S3SigV4Auth(credentials, "s3", region).add_auth(request)
+        finally:
+            _SIGNING.now = False
         return {name: value for name, value in request.headers.items() if name != "Host"}
 
     def _frozen(self) -> ReadOnlyCredentials:
@@ -82,7 +101,7 @@ class Signer:
         except HTTPClientError as error:
             raise StoreUnavailable(f"the credentials could not be fetched: {error}") from error
         except ProfileNotFound as error:
-            raise ConfigError(str(error)) from error
+            raise self._unknown_profile(error) from error
         except BotoCoreError as error:
             raise CredentialsRefused(f"no credentials: {error}", hint=_NONE_HINT) from error
 
@@ -111,9 +130,17 @@ class Signer:
         try:
             url = self._session.get_scoped_config().get("endpoint_url")
         except ProfileNotFound as error:
-            raise ConfigError(str(error)) from error
+            raise self._unknown_profile(error) from error
         if url:
             raise ConfigError(
-                "the AWS profile names an endpoint_url, which would be part of the store's name",
+                f"{self._options.profile_place}: the AWS profile names an endpoint_url, which "
+                "would be part of the store's name",
                 hint=f'write endpoint_url = "{url}" in the mount\'s options',
             )
+
+    def _unknown_profile(self, error: ProfileNotFound) -> ConfigError:
+        return ConfigError(
+            f"{self._options.profile_place}: {error}",
+            hint="`aws configure list-profiles` shows those that there are; AWS_PROFILE may name "
+            "one too",
+        )

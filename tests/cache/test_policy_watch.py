@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from headrace_cache.limits import PolicySource
+from headrace_cache.placement import Persistence
+from headrace_cache.policy_watch import LOOK_SECONDS, PolicyWatch
+from headrace_namespace.errors import ConfigError
+from headrace_namespace.path import NamespacePath
+from headrace_namespace.resolution import Name
+from tests.fakes.clock import ManualClock
+
+HR = NamespacePath.parse("/lake/hr/pay.csv")
+
+
+def text(persistence: str, epoch: int = 1) -> str:
+    return (
+        f'version = 1\nepoch = {epoch}\n[[rule]]\nname = "hr"\nmatch.path = ["/lake/hr/**"]\n'
+        f'apply.persistence = "{persistence}"\napply.guarantee = "unattested"\n'
+    )
+
+
+class Site:
+    """A watched policy file, and a clock to move."""
+
+    def __init__(self, folder: Path, first: str) -> None:
+        self.file = folder / "policy.toml"
+        self.file.write_text(first)
+        self.clock = ManualClock()
+        self.watch = PolicyWatch(PolicySource(first, str(self.file)), self.clock)
+
+    def rewrite(self, content: str | None) -> Persistence:
+        if content is None:
+            self.file.unlink()
+        else:
+            fresh = self.file.with_suffix(".new")
+            fresh.write_text(content)
+            os.replace(fresh, self.file)
+        self.clock.sleep(LOOK_SECONDS)
+        return self.decided()
+
+    def decided(self) -> Persistence:
+        name = Name(HR, NamespacePath.parse("/lake"), frozenset())
+        return self.watch.current().decide([name]).persistence
+
+
+def test_a_stricter_file_is_in_force_at_the_next_look(tmp_path: Path) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+    assert site.decided() is Persistence.SEALED_SSD
+    site.file.write_text(text("memory-only"))
+    assert site.decided() is Persistence.SEALED_SSD  # not looked at yet
+    site.clock.sleep(LOOK_SECONDS)
+    assert site.decided() is Persistence.MEMORY_ONLY
+
+
+def test_a_looser_file_needs_a_higher_epoch(tmp_path: Path) -> None:
+    site = Site(tmp_path, text("memory-only", epoch=5))
+    assert site.rewrite(text("sealed-ssd", epoch=5)) is Persistence.MEMORY_ONLY
+    assert site.rewrite(text("any", epoch=4)) is Persistence.MEMORY_ONLY
+    assert site.rewrite(text("no-cache", epoch=5)) is Persistence.NO_CACHE
+    assert site.rewrite(text("sealed-ssd", epoch=6)) is Persistence.SEALED_SSD
+
+
+def test_a_broken_or_vanished_file_denies_until_it_is_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+    with caplog.at_level(logging.ERROR):
+        assert site.rewrite("version = 1\n[[rule") is Persistence.DENY
+        assert site.rewrite(None) is Persistence.DENY
+        assert site.rewrite("\xff\0") is Persistence.DENY
+    assert all("nothing is served" in record.message for record in caplog.records)
+    assert len(caplog.records) == 3
+    assert site.rewrite(text("sealed-ssd")) is Persistence.SEALED_SSD
+
+
+def test_a_wrong_file_at_the_start_is_an_error() -> None:
+    with pytest.raises(ConfigError):
+        PolicyWatch(PolicySource("version = 2", "p.toml"), ManualClock())
