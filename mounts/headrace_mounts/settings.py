@@ -81,8 +81,8 @@ def load_settings(
         root, source = table_from(config, "config"), "config"
         folder = Path.cwd()
     else:
-        file = _find(config, environ, system_file)
-        root, source = parse_toml(_read(file, "configuration file"), str(file)), str(file)
+        file = find_file(config, environ=environ, system_file=system_file)
+        root, source = parse_toml(read_text(file, "configuration file"), str(file)), str(file)
         folder = file.parent
     root = root.with_texts(lambda text: _expanded(text, environ))
     mounts = _mounts(root, environ)
@@ -96,9 +96,17 @@ def load_settings(
     return Settings(mounts, cache, policy, context, source, fingerprint)
 
 
-def _find(
-    config: str | os.PathLike[str] | None, environ: Mapping[str, str], system_file: Path
+def find_file(
+    config: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    system_file: Path = SYSTEM_FILE,
+    option: str = "config=",
 ) -> Path:
+    """The configuration file that `load_settings` reads; `option` is how a caller names one.
+
+    Raises ConfigError where there is none, with the places where it was looked for.
+    """
     if config is not None:
         return _named(config, "the configuration file")
     if environ.get("HEADRACE_CONFIG"):
@@ -107,11 +115,14 @@ def _find(
     for place in places:
         if place.exists():
             return place.absolute()
-    looked = "".join(f"\n  {place}" for place in ("--config", "HEADRACE_CONFIG", *places))
-    raise ConfigError(
-        f"there is no configuration; looked for it in{looked}\n"
-        f"A configuration can be as short as this:\n\n{EXAMPLE}\n"
-    )
+    looked = "".join(f"\n  {place}" for place in (option, "HEADRACE_CONFIG", *places))
+    if Path("headrace.toml").is_file():
+        # Not taken by itself: whoever can write to a folder could mount what he likes in it.
+        end = '"headrace.toml"' if option.endswith("=") else " headrace.toml"
+        then = f"There is a headrace.toml in this folder; to use it, give {option}{end}"
+    else:
+        then = f"A configuration can be as short as this:\n\n{EXAMPLE}\n"
+    raise ConfigError(f"there is no configuration; looked for it in{looked}\n{then}")
 
 
 def _named(name: str | os.PathLike[str], what: str) -> Path:
@@ -121,7 +132,11 @@ def _named(name: str | os.PathLike[str], what: str) -> Path:
     return file
 
 
-def _read(file: Path, what: str) -> str:
+def read_text(file: Path, what: str) -> str:
+    """The text of a file written by hand, its byte order mark dropped; `what` names it in errors.
+
+    Raises ConfigError where it cannot be read, is not UTF-8, or has more than `MAX_FILE_BYTES`.
+    """
     try:
         with file.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
@@ -180,10 +195,7 @@ def _mount(table: Table, environ: Mapping[str, str]) -> MountDeclaration:
     _refuse_credentials(table, "url", url)
     if url.startswith("~/"):
         url = str(home_folder(environ) / url[2:])
-    try:
-        freshness = Freshness.parse(table.text("freshness", "check"))
-    except ValueError as error:
-        raise table.error("freshness", str(error)) from None
+    freshness = _freshness(table)
     tags = table.texts("tags")
     for tag in tags:
         if not TAG.fullmatch(tag):
@@ -194,6 +206,17 @@ def _mount(table: Table, environ: Mapping[str, str]) -> MountDeclaration:
             _refuse_credentials(options, key, value)
     table.done()
     return MountDeclaration(Mount(path, url, freshness, tags), options)
+
+
+def _freshness(table: Table) -> Freshness:
+    given = table.plain().get("freshness")
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return Freshness(table.seconds("freshness", 0))
+    word = table.text("freshness", "check")
+    try:
+        return Freshness.parse(word)
+    except ValueError as error:
+        raise table.error("freshness", str(error)) from None
 
 
 def _refuse_credentials(table: Table, key: str, url: str) -> None:
@@ -245,7 +268,7 @@ def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySou
     table.done()
     if not file.exists():
         raise table.error("file", f"the policy file {file} is not there, so nothing is served")
-    return PolicySource(_read(file, "policy file"), str(file))
+    return PolicySource(read_text(file, "policy file"), str(file))
 
 
 def _file(table: Table, key: str, folder: Path, environ: Mapping[str, str]) -> Path:

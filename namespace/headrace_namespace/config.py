@@ -43,9 +43,7 @@ def table_from(data: Mapping[str, object], name: str) -> Table:
 
 
 class _Document:
-    def __init__(
-        self, name: str, lines: Mapping[Place, int], data: Mapping[str, object]
-    ) -> None:
+    def __init__(self, name: str, lines: Mapping[Place, int], data: Mapping[str, object]) -> None:
         self.name = name
         self._lines = lines
         self._data = data

@@ -88,10 +88,10 @@ BROKEN: list[tuple[str, int | None, list[str]]] = [
     (
         rule(PATH, DENY) + f'[[rule]]\nname = "r"\n{PATH}\n{DENY}\n',
         7,
-        ["rule[1].name", "two rules are named 'r'"],
+        ['rule["r"].name', "two rules are named 'r'"],
     ),
     # Conditions.
-    (rule(DENY), 2, ["rule[0].match", "names no path, mount or tag"]),
+    (rule(DENY), 2, ['rule["r"].match', "names no path, mount or tag"]),
     (rule('match.not_path = ["/x/a"]', DENY), 4, ["match", "names no path, mount or tag"]),
     (rule("match.path = []", DENY), 4, ["match.path", "empty list"]),
     (rule(PATH, "match.not_path = []", DENY), 5, ["match.not_path", "empty list"]),
@@ -124,8 +124,8 @@ BROKEN: list[tuple[str, int | None, list[str]]] = [
     (rule('match.tag = ["*"]', DENY), 4, ["match.tag", "'*'"]),
     (rule('match.tag = ["pii = eu"]', DENY), 4, ["match.tag", "'pii = eu'"]),
     # Demands.
-    (rule(PATH), 2, ["rule[0].apply", "demands nothing"]),
-    (rule(PATH, "apply = {}"), 5, ["rule[0].apply", "demands nothing"]),
+    (rule(PATH), 2, ['rule["r"].apply', "demands nothing"]),
+    (rule(PATH, "apply = {}"), 5, ['rule["r"].apply', "demands nothing"]),
     (rule(PATH, 'apply = "deny"'), 5, ["apply", "must be a table"]),
     (rule(PATH, 'apply.persistence = "memory-onyl"'), 5, ["did you mean 'memory-only'?"]),
     (rule(PATH, "apply.persistence = true"), 5, ["apply.persistence", "a text"]),
@@ -135,10 +135,10 @@ BROKEN: list[tuple[str, int | None, list[str]]] = [
     (rule(PATH, 'apply.guarantee = "G3"'), 5, ["apply.guarantee", "'G3'"]),
     (rule(PATH, 'apply.metadata = "forget"'), 5, ["apply.metadata", "persist, memory-only"]),
     (rule(PATH, DENY, 'aply.metadata = "persist"'), 6, ["aply", "did you mean 'apply'?"]),
-    (rule(PATH, 'persistence = "deny"'), 5, ["rule[0].persistence", "is not a known key"]),
+    (rule(PATH, 'persistence = "deny"'), 5, ['rule["r"].persistence', "is not a known key"]),
     # Known to the model, not enforced by this version.
     ('version = 1\nsigned_by = ["a", "b"]\n', 2, ["signed_by", "cannot be enforced"]),
-    (rule(PATH, DENY, 'ttl = "1h"'), 6, ["rule[0].ttl", "cannot be enforced"]),
+    (rule(PATH, DENY, 'ttl = "1h"'), 6, ['rule["r"].ttl', "cannot be enforced"]),
     (rule('match.groups = ["hr"]', PATH, DENY), 4, ["match.groups", "cannot be enforced"]),
     *(
         (rule(PATH, DENY, f"apply.{key} = {value}"), 6, [f"apply.{key}", "cannot be enforced"])
@@ -149,7 +149,7 @@ BROKEN: list[tuple[str, int | None, list[str]]] = [
         for key, value in NOT_ENFORCED.items()
     ),
     # A good beginning does not save a bad end.
-    (rule(PATH, DENY) + '[[rule]]\nname = "s"\n' + DENY + "\n", 6, ["rule[1].match"]),
+    (rule(PATH, DENY) + '[[rule]]\nname = "s"\n' + DENY + "\n", 6, ['rule["s"].match']),
 ]
 
 

@@ -570,3 +570,16 @@ def test_what_waits_to_be_sealed_makes_a_fill_wait_and_not_lose_its_pages(
     rig.service.flush()
     assert rig.ssd is not None and len(rig.ssd.pages) == 80
     rig.service.close()
+
+
+def test_a_large_folder_is_listed_as_it_arrives() -> None:
+    lake = MemoryBackend("memory:lake", page_children=1000)
+    for number in range(5000):
+        lake.put(f"d/{number:04}", b"")
+    rig = Rig({"/lake": lake})
+    entries = rig.service.list(path("/lake/d"))
+    next(entries)
+    assert lake.asked["list"] == 1
+    assert sum(1 for _ in entries) == 4999
+    assert lake.asked["list"] == 5
+    rig.service.close()

@@ -3,6 +3,7 @@ warm and after a restart; and policy that holds on the disk, not only in the cod
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -217,6 +218,49 @@ def test_a_canary_of_a_memory_only_path_is_in_no_file(make_world: Callable[..., 
     assert fs.service.status().bytes_fetched == 0
     assert fs.cat_file("/s3/hr/salaries-q3-secret.csv") == b"hr" + block
     assert fs.service.status().bytes_fetched == len(b"hr" + block)
+
+
+READ_EVERY_WAY = """
+import json, logging, sys
+logging.basicConfig(filename="everything.log", level=logging.DEBUG)
+import duckdb, fsspec, pandas as pd, pyarrow.dataset as ds
+config = json.loads(sys.argv[1])
+fs = fsspec.filesystem("headrace", config=config)
+duckdb.register_filesystem(fs)
+for mount in ("/local", "/s3"):
+    url = f"headrace://{mount}/hr/salaries-q3-secret.csv"
+    frame = pd.read_csv(url, storage_options={"config": config})
+    assert len(frame) == 20000 and sys.argv[2] in frame["who"][0]
+    table = ds.dataset(f"{mount}/hr", filesystem=fs, format="csv").to_table()
+    assert table.num_rows == 20000
+    assert duckdb.sql(f"select count(*) from read_csv('{url}')").fetchall() == [(20000,)]
+    with fs.open(url, "r") as file:
+        assert file.readline()
+fs.service.flush()
+"""
+
+
+def test_no_engine_leaves_a_restricted_byte_or_name_anywhere(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    rows = "".join(f"{n},{CANARY.decode()}-{n}\n" for n in range(20_000))
+    world = make_world({"hr/salaries-q3-secret.csv": b"n,who\n" + rows.encode()}, RESTRICTED)
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {"HOME": home, "TMPDIR": home / "tmp", "XDG_CACHE_HOME": home / "xdg"}
+    for place in places.values():
+        place.mkdir(exist_ok=True)
+    environ = {**os.environ, **{name: str(place) for name, place in places.items()}}
+    program = [sys.executable, "-c", READ_EVERY_WAY, json.dumps(world.config), CANARY.decode()]
+    done = subprocess.run(program, cwd=home, env=environ, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    written = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert home / "everything.log" in written
+    written |= world.files_on_disk()
+    written |= {Path("stdout"): done.stdout, Path("stderr"): done.stderr}
+    for path, content in written.items():
+        assert CANARY not in content, path
+        assert b"salaries-q3" not in content, path
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,16 @@ def test_mounts_and_status(site: Path) -> None:
     assert set(now["tiers"]) == {"memory", "ssd"}
     assert now["tiers"]["ssd"]["objects"] == 1
     assert now["tiers"]["memory"]["limit"] == 16 << 20
-    assert "hit ratio" in out(site, "status")
+    shown = out(site, "status").splitlines()
+    assert [line.split()[0] for line in shown] == ["tier", "memory", "ssd"]
+
+
+def test_a_tier_that_is_off_says_so(site: Path) -> None:
+    text = (site / "headrace.toml").read_text()
+    (site / "headrace.toml").write_text(text.replace('"64MiB"', "0"))
+    (now,) = lines(out(site, "status", "--json"))
+    assert set(now["tiers"]) == {"memory"}
+    assert out(site, "status").splitlines()[-1].split() == ["ssd", "off", "-", "-"]
 
 
 def test_policy_check_needs_no_configuration(site: Path) -> None:
@@ -136,12 +145,50 @@ def test_policy_check_needs_no_configuration(site: Path) -> None:
     assert b"did you mean 'path'" in done.stderr
 
 
+def test_policy_check_reads_a_file_as_the_settings_do(site: Path) -> None:
+    marked = site / "marked.toml"
+    marked.write_text(POLICY, "utf-8-sig")
+    assert run(site, "policy", "check", str(marked)).returncode == 0
+    done = run(site, "policy", "check", "/dev/zero")
+    assert done.returncode == 2
+    assert b"more than" in done.stderr
+
+
 def test_policy_explain(site: Path) -> None:
     (said,) = lines(out(site, "policy", "explain", "--json", "/data/secret/pay.csv"))
-    assert set(said) == {"path", "persistence", "metadata", "guarantee", "rules"}
-    assert said["persistence"] == "deny"
+    assert set(said) == {"path", "persistence", "metadata", "guarantee", "served", "rules"}
+    assert (said["persistence"], said["served"]) == ("deny", False)
     assert [rule["name"] for rule in said["rules"] if "secret" in rule["why"]] == ["secret"]
     assert "deny" in out(site, "policy", "explain", "/data/secret/pay.csv")
+
+
+@pytest.mark.parametrize(("accepted", "served"), [("", False), ("unattested", True)])
+def test_policy_explain_says_what_the_reader_then_does(
+    site: Path, accepted: str, served: bool
+) -> None:
+    demand = f'apply.guarantee = "{accepted}"\n' if accepted else ""
+    changed = POLICY.replace('"deny"', '"memory-only"') + demand
+    (site / "policy.toml").write_text(changed)
+    path = "/data/secret/pay.csv"
+    (said,) = lines(out(site, "policy", "explain", "--json", path))
+    assert said["served"] is served
+    assert run(site, "cat", path).returncode == (0 if served else 3)
+    shown = out(site, "policy", "explain", path)
+    assert ("attested to G1" in shown) is not served
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", "--config", "headrace.toml", "/data"],
+        ["--debug", "ls", "/data", "--config=headrace.toml"],
+        ["policy", "explain", "/data", "--config", "headrace.toml"],
+        ["--config", "none.toml", "ls", "--config", "headrace.toml", "--debug"],
+    ],
+)
+def test_global_options_may_follow_the_command(site: Path, arguments: Sequence[str]) -> None:
+    done = run(site, *arguments, config=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize(
@@ -172,13 +219,19 @@ def test_exit_codes(arguments: Sequence[str], code: int, sentence: str, site: Pa
 def test_without_a_configuration_it_shows_how_to_begin(site: Path) -> None:
     done = run(site, "ls", config=False)
     assert done.returncode == 2
+    assert b"give --config headrace.toml" in done.stderr
+    (site / "headrace.toml").unlink()
+    done = run(site, "ls", config=False)
+    assert done.returncode == 2
+    assert b"\n  --config\n  HEADRACE_CONFIG" in done.stderr
     assert b'[[mount]]\npath = "/data"' in done.stderr
 
 
 def test_debug_shows_where(site: Path) -> None:
-    done = run(site, "--debug", "cat", "/data/none")
-    assert done.returncode == 4
-    assert b"Traceback" in done.stderr
+    for arguments in (["--debug", "cat", "/data/none"], ["cat", "/data/none", "--debug"]):
+        done = run(site, *arguments)
+        assert done.returncode == 4
+        assert b"Traceback" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(site: Path) -> None:
@@ -191,7 +244,7 @@ def test_a_reader_that_has_seen_enough_is_no_fault(site: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait() == 1
+    assert process.wait() == 141
 
 
 def test_a_pipe_that_nobody_reads_is_no_fault(site: Path) -> None:
@@ -203,7 +256,43 @@ def test_a_pipe_that_nobody_reads_is_no_fault(site: Path) -> None:
         )
     finally:
         os.close(writing)
-    assert (done.returncode, done.stderr) == (1, b"")
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_output_that_cannot_be_written_is_named(site: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            command(site, "mounts"), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"headrace: standard output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(("closed", "code", "said"), [("1>&-", 1, b"is closed"), ("2>&-", 0, b"")])
+def test_a_closed_stream_is_no_fault(site: Path, closed: str, code: int, said: bytes) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command(site, "mounts")],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == code
+    assert said in done.stderr
+    assert b"fault in headrace" not in done.stderr
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_answered(site: Path) -> None:
+    program = (
+        "import sys\n"
+        "from headrace.cli.main import main\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'click':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "sys.exit(main(['ls']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"headrace: interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace_mounts.settings import Settings, load_settings
+from headrace_mounts.settings import Settings, find_file, load_settings
 from headrace_namespace.errors import ConfigError
-from headrace_namespace.freshness import CHECK, PINNED
+from headrace_namespace.freshness import CHECK, PINNED, Freshness
 
 MOUNT = '[[mount]]\npath = "/data"\nurl = "/srv/data"\n'
 
@@ -58,6 +58,32 @@ def test_the_places_are_looked_through_in_order(tmp_path: Path, home: Path) -> N
     assert found() == environ["HEADRACE_CONFIG"]
     given = write(tmp_path, MOUNT, "given.toml")
     assert found(given) == str(given)
+
+
+@pytest.mark.parametrize(
+    ("written", "freshness"),
+    [("30", Freshness(30)), ("1.5", Freshness(1.5)), ("0", CHECK), ('"30s"', Freshness(30))],
+)
+def test_freshness_may_be_a_number_of_seconds(
+    written: str, freshness: Freshness, home: Path
+) -> None:
+    assert load(MOUNT + f"freshness = {written}\n", home).mounts[0].mount.freshness == freshness
+
+
+def test_a_place_is_named_once(home: Path) -> None:
+    assert fault(MOUNT + "freshness = true\n", home).count("line 4") == 1
+
+
+def test_a_file_in_the_current_folder_is_suggested_and_not_taken(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write(tmp_path / "here", MOUNT).parent)
+    none = tmp_path / "none.toml"
+    with pytest.raises(ConfigError, match='give config="headrace.toml"'):
+        load_settings(environ={"HOME": str(home)}, system_file=none)
+    with pytest.raises(ConfigError, match="give --config headrace.toml") as caught:
+        find_file(environ={"HOME": str(home)}, system_file=none, option="--config")
+    assert "config=" not in str(caught.value)
 
 
 def test_where_nothing_is_found_the_error_says_where_it_looked_and_how_to_begin(
@@ -139,7 +165,7 @@ def test_a_dict_is_read_the_same_way(
     assert settings.cache.folder == tmp_path / "c"
     assert settings.context.base_folder == str(tmp_path)
     assert settings.mounts[0].mount.freshness == PINNED
-    with pytest.raises(ConfigError, match=r"config: mount\[0\]\.pth: is not a known key"):
+    with pytest.raises(ConfigError, match=r'config: mount\["/d"\]\.pth: is not a known key'):
         load_settings({"mount": [{"path": "/d", "url": "x", "pth": "y"}]}, environ={"HOME": "/h"})
 
 
@@ -176,7 +202,9 @@ def test_an_unknown_variable_is_named_with_its_line(home: Path) -> None:
         (MOUNT + '[cache]\nmemry = "1GiB"\n', ["line 5", "memry", "did you mean 'memory'"]),
         (MOUNT + 'freshnes = "check"\n', ["line 4", "did you mean 'freshness'"]),
         (MOUNT + 'freshness = "often"\n', ["line 4", "check, pinned or an age"]),
-        (MOUNT + "freshness = 30\n", ["line 4", "must be a text"]),
+        (MOUNT + "freshness = true\n", ["line 4", "must be a text"]),
+        (MOUNT + "freshness = -1\n", ["line 4", 'mount["/data"].freshness', "'-1'"]),
+        (MOUNT + "freshness = inf\n", ["line 4", "'inf'"]),
         (MOUNT + MOUNT.replace("/data", "/DATA", 1), ["line 5", "mounted twice", "/data"]),
         (MOUNT.replace('"/data"', '"data/"'), ["line 2", "write '/data'"]),
         (MOUNT.replace('"/data"', '"/../x"'), ["line 2", "above the root"]),

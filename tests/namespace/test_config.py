@@ -111,18 +111,18 @@ WRONG_VALUES: list[tuple[Callable[[Table], object], str]] = [
         lambda t: t.table("cache").table("inline").table("two").text("three"),
         "h.toml, line 11: cache.inline.two.three: must be a text, not 2",
     ),
-    (lambda t: t.tables("mount")[1].integer("path"), "line 18: mount[1].path: must be a whole"),
+    (lambda t: t.tables("mount")[1].integer("path"), 'line 18: mount["/b"].path: must be a whole'),
     (
         lambda t: t.tables("mount")[0].table("options").integer("endpoint"),
-        "h.toml, line 15: mount[0].options.endpoint: must be a whole number",
+        'h.toml, line 15: mount["/a"].options.endpoint: must be a whole number',
     ),
     (
         lambda t: t.tables("mount")[1].table("options").text("quoted key"),
-        "h.toml, line 20: mount[1].options.quoted key: must be a text",
+        'h.toml, line 20: mount["/b"].options.quoted key: must be a text',
     ),
     (
         lambda t: t.tables("mount")[1].tables("part")[0].text("index"),
-        "h.toml, line 23: mount[1].part[0].index: must be a text",
+        'h.toml, line 23: mount["/b"].part[0].index: must be a text',
     ),
 ]
 

@@ -9,10 +9,7 @@ from headrace_cache.tiers.protocol import TierUsage
 
 
 class OffTier:
-    """Stands in for a tier whose folder cannot be used; `limit_bytes` is what was asked for."""
-
-    def __init__(self, limit_bytes: int = 0) -> None:
-        self._limit_bytes = limit_bytes
+    """Stands in for a tier whose folder cannot be used."""
 
     def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         """Nothing is here."""
@@ -30,8 +27,8 @@ class OffTier:
         return 0
 
     def usage(self) -> TierUsage:
-        """Nothing used."""
-        return TierUsage(0, self._limit_bytes, 0)
+        """Nothing used, and nothing allowed: a limit of 0 says that the tier is off."""
+        return TierUsage(0, 0, 0)
 
     def flush(self) -> None:
         """Nothing to wait for."""

@@ -89,20 +89,10 @@ class WriteBehindTier:
         self._notice_fork()
         forgotten = 0
         with self._changed:
-            kept: deque[_Page] = deque()
-            for page, view in self._queue:
-                if page.version == version:
-                    forgotten += len(view)
-                    self._queued_bytes -= len(view)
-                    self._waiting.discard(page)
-                    view.release()
-                else:
-                    kept.append((page, view))
-            self._queue = kept
-            # What is being sealed just now would come back after it was forgotten.
-            self._changed.wait_for(
-                lambda: all(page.version != version for page in self._waiting), FORGET_SECONDS
-            )
+            if self._awaits(version):
+                forgotten = self._unqueue(version)
+                # What is being sealed just now would come back after it was forgotten.
+                self._changed.wait_for(lambda: not self._awaits(version), FORGET_SECONDS)
         return forgotten + self._inner.forget(version)
 
     def usage(self) -> TierUsage:
@@ -148,6 +138,24 @@ class WriteBehindTier:
     def _notice_fork(self) -> None:
         if self._pid != os.getpid():
             self.after_fork_in_child()
+
+    def _awaits(self, version: bytes) -> bool:
+        return any(page.version == version for page in self._waiting)
+
+    def _unqueue(self, version: bytes) -> int:
+        """Take the version's pages out of the queue; their bytes."""
+        taken = 0
+        kept: deque[_Page] = deque()
+        for page, view in self._queue:
+            if page.version == version:
+                taken += len(view)
+                self._waiting.discard(page)
+                view.release()
+            else:
+                kept.append((page, view))
+        self._queue = kept
+        self._queued_bytes -= taken
+        return taken
 
     def _work(self) -> None:
         while True:

@@ -17,6 +17,8 @@ REFUSED_BY_POLICY = 3
 NO_SUCH_PATH = 4
 #: 128 and the number of SIGINT, as shells say it.
 INTERRUPTED = 130
+#: 128 and the number of SIGPIPE: whoever read our output has seen enough (`headrace cat … | head`).
+PIPE_CLOSED = 141
 
 _CODES: tuple[tuple[type[HeadraceError], int], ...] = (
     (PolicyDenied, REFUSED_BY_POLICY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.printing import escaped, print_facts, print_json, print_table
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.path import NamespacePath
+
+if TYPE_CHECKING:
+    from headrace_cache.service import PolicyExplanation
 
 
 @click.group()
@@ -27,9 +31,10 @@ def check(file: str, as_json: bool) -> None:
     Example: headrace policy check policy.toml
     """
     from headrace_cache.opening import check_policy
+    from headrace_mounts.settings import read_text
 
     try:
-        epoch, rules = check_policy(_text(file), file)
+        epoch, rules = check_policy(read_text(Path(file), "policy file"), file)
     except ConfigError as error:
         if as_json:
             print_json({"file": file, "epoch": None, "rules": [], "ok": False, "error": str(error)})
@@ -47,7 +52,7 @@ def check(file: str, as_json: bool) -> None:
 @json_option
 @pass_call
 def explain(call: Call, path: str, as_json: bool) -> None:
-    """Show where the bytes of a path may be kept, and which rules make it so.
+    """Show whether a path is served here, where its bytes may be kept, and which rules make it so.
 
     Example: headrace policy explain /lake/hr/pay.csv
     """
@@ -59,18 +64,22 @@ def explain(call: Call, path: str, as_json: bool) -> None:
         "metadata": said.metadata,
         "guarantee": said.guarantee,
     }
+    refusal = _refusal(said)
     if as_json:
-        print_json(facts | {"rules": rules})
+        print_json(facts | {"served": refusal is None, "rules": rules})
         return
-    print_facts(facts)
+    print_facts(facts | {"served": f"no: {refusal}" if refusal else "yes"})
     sys.stdout.write("\n")
     print_table(("rule", "applies because"), [(rule["name"], rule["why"]) for rule in rules])
 
 
-def _text(file: str) -> str:
-    try:
-        return Path(file).read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text: {error}") from None
+def _refusal(said: PolicyExplanation) -> str | None:
+    """Why this process does not serve such a path; None where it does.
+
+    What the reader's own refusal says, from the words: no host is attested in this version.
+    """
+    if said.persistence == "deny":
+        return "the policy denies it"
+    if said.guarantee != "unattested":
+        return f"it demands a host that is attested to {said.guarantee}, and this one is not"
+    return None

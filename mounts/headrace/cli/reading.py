@@ -112,7 +112,7 @@ def _name(entry: Entry) -> str:
 
 
 def _long(entry: Entry) -> str:
-    size = "-" if entry.is_folder else str(entry.size)
+    size = str(entry.size) if entry.version else "-"
     version = entry.version
     time = shown_time(version.mtime if version else None)
     tag = escaped(version.tag) if version else "-"

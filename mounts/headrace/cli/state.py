@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import click
 
 from headrace.cli.call import Call, json_option, pass_call
-from headrace.cli.printing import print_facts, print_json, print_table
-from headrace_cache.service import Status
+from headrace.cli.printing import print_json, print_table
 from headrace_namespace.units import format_bytes
+
+#: The tiers, nearest first; one that is not there is off.
+TIERS = ("memory", "ssd")
 
 
 @click.command()
@@ -46,42 +47,25 @@ def mounts(call: Call, as_json: bool) -> None:
 @json_option
 @pass_call
 def status(call: Call, as_json: bool) -> None:
-    """Show what each tier of the cache holds, and the hits, misses and requests of this process.
+    """Show what each tier of the cache holds.
+
+    The memory tier is this process's own, so it is empty; the SSD tier is shared. With --json,
+    hits, misses and requests are those of this process too: for a job's own, ask in the job.
 
     Example: headrace status --json
     """
     now = call.service().status()
+    tiers = {name: tier for name, tier in now.tiers.items() if tier.limit}
     if as_json:
-        print_json(dataclasses.asdict(now))
-    else:
-        _show(now)
-
-
-def _show(now: Status) -> None:
+        print_json(dataclasses.asdict(dataclasses.replace(now, tiers=tiers)))
+        return
     print_table(
         ("tier", "used", "limit", "objects"),
         [
             (name, format_bytes(tier.used), format_bytes(tier.limit), str(tier.objects))
-            for name, tier in now.tiers.items()
+            if (tier := tiers.get(name))
+            else (name, "off", "-", "-")
+            for name in TIERS
         ],
         right="-rrr",
     )
-    asked = now.hits + now.misses
-    sys.stdout.write("\n")
-    print_facts(
-        {
-            "hits": now.hits,
-            "misses": now.misses,
-            "hit ratio": f"{now.hits / asked:.1%}" if asked else "-",
-            "fetched": format_bytes(now.bytes_fetched),
-            "served": format_bytes(now.bytes_served),
-        }
-    )
-    requests = [
-        (mount, operation, str(count))
-        for mount, operations in sorted(now.requests.items())
-        for operation, count in sorted(operations.items())
-    ]
-    if requests:
-        sys.stdout.write("\n")
-        print_table(("mount", "request", "count"), requests, right="--r")

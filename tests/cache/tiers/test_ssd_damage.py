@@ -251,7 +251,8 @@ def test_a_full_disk_is_said_once_and_passed_over(
 
 def test_a_file_too_large_is_passed_over(world: SsdWorld, caplog: pytest.LogCaptureFixture) -> None:
     """The same without root: the system refuses to let any file grow."""
-    tier = world.open()
+    clock = ManualClock()
+    tier = world.open(clock)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     page = PageId(version(77), 0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -262,6 +263,46 @@ def test_a_file_too_large_is_passed_over(world: SsdWorld, caplog: pytest.LogCapt
     assert loaded(tier, page, MIB) is None
     assert loaded(tier, PAGES[0], LENGTH) == random_page(PAGES[0], LENGTH)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    # A segment whose making failed is not written to either.
+    clock.sleep(QUIET_SECONDS)
+    stored(tier, page, random_page(page, MIB))
+    assert loaded(tier, page, MIB) == random_page(page, MIB)
+    tier.close()
+
+
+def test_what_was_written_before_a_failure_is_kept(tmp_path: Path) -> None:
+    tier = SsdWorld(tmp_path, 64 * MIB).open()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    pages = [PageId(version(number), 0) for number in range(4)]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5 * MIB // 2, before[1]))
+    try:
+        tier.store([(page, memoryview(random_page(page, MIB))) for page in pages])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [tier.holds(page) for page in pages] == [True, True, False, False]
+    tier.close()
+
+
+def test_a_page_found_broken_is_kept_when_it_is_stored_next(world: SsdWorld) -> None:
+    for segment in world.segments():
+        os.truncate(segment, 0)
+    tier = world.open()
+    for page in PAGES:
+        assert loaded(tier, page, LENGTH) is None
+        stored(tier, page, random_page(page, LENGTH))
+        assert loaded(tier, page, LENGTH) == random_page(page, LENGTH)
+    tier.close()
+
+
+def test_nothing_is_written_to_a_segment_that_was_deleted(tmp_path: Path) -> None:
+    world = SsdWorld(tmp_path)
+    tier = world.open()
+    stored(tier, PAGES[0], random_page(PAGES[0], LENGTH))
+    (segment,) = world.segments()
+    segment.unlink()
+    for page in PAGES[1:]:
+        stored(tier, page, random_page(page, LENGTH))
+        assert loaded(tier, page, LENGTH) == random_page(page, LENGTH)
     tier.close()
 
 

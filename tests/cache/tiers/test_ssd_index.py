@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Iterator[OpenFolder]:
 @pytest.fixture
 def segment(folder: OpenFolder) -> Iterator[int]:
     with folder.environment.write() as txn:
-        writer = folder.space.open_segment(txn)
+        writer = folder.space.open_segment(txn, 100)
     assert writer is not None
     yield writer.segment
     writer.close()
@@ -52,6 +53,34 @@ def test_a_key_that_was_forgotten_does_not_come_back(folder: OpenFolder, segment
     late = entry(segment, 1)
     assert folder.index.enter([late], {OBJECT: known}, Notes()) == [late]
     assert folder.index.usage().objects == 0
+
+
+def test_a_page_whose_segment_left_is_refused(folder: OpenFolder, segment: int) -> None:
+    stays, lost = entry(segment, 0), entry(segment + 1, 1)
+    assert folder.index.enter([stays, lost], {OBJECT: OURS}, Notes()) == [lost]
+    assert folder.index.survey([(OBJECT, 0), (OBJECT, 1)]).places == [stays.place, None]
+
+
+def test_pages_left_over_without_a_key_are_replaced(folder: OpenFolder, segment: int) -> None:
+    """As a process leaves them that dies while it forgets a large object."""
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: THEIRS}, Notes()) == []
+    with folder.environment.write() as txn:
+        folder.tables.put_object(txn, OBJECT, THEIRS)  # without pages: taken out
+    ours = Entry(OBJECT, 0, Place(segment, 500, 100, 36))
+    assert folder.index.enter([ours], {OBJECT: OURS}, Notes()) == []
+    survey = folder.index.survey([(OBJECT, 0)])
+    assert survey.places == [ours.place]
+    assert survey.objects[OBJECT].wrapped_key == OURS.wrapped_key
+    assert folder.index.forget(OBJECT) == ours.place.plain
+
+
+def test_forgetting_what_is_not_known_waits_for_no_writer(folder: OpenFolder, segment: int) -> None:
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: OURS}, Notes()) == []
+    with ThreadPoolExecutor(1) as pool:
+        with folder.environment.write():
+            forgetting = pool.submit(folder.index.forget, b"u" * 16)
+            assert forgetting.result(timeout=30) == 0
+        assert pool.submit(folder.index.forget, OBJECT).result() == 36
 
 
 def test_the_first_of_two_equal_pages_stays(folder: OpenFolder, segment: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from headrace_cache.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
-from headrace_cache.tiers.protocol import PageTier
+from headrace_cache.tiers.protocol import PageTier, TierUsage
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_namespace.errors import ConfigError
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
@@ -200,7 +200,16 @@ def test_a_folder_that_cannot_be_made_turns_the_tier_off(
     page = PageId(version(1), 0)
     stored(tier, page, b"data")
     assert loaded(tier, page, 4) is None
+    assert tier.usage() == TierUsage(0, 0, 0)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "set [cache] folder to a writable one, or ssd = 0" in caplog.text
+
+
+def test_a_closed_tier_allows_nothing(world: SsdWorld) -> None:
+    tier = world.open()
+    assert tier.usage().limit == world.limit_bytes
+    tier.close()
+    assert tier.usage() == TierUsage(0, 0, 0)
 
 
 # Python 3.12 warns of what is tested here: forking where other threads run.

@@ -12,7 +12,7 @@ from headrace_namespace.backends.registry import open_backend
 from headrace_namespace.backends.request_limits import attempts_of, simultaneous_of
 from headrace_namespace.backends.s3.backend import S3Backend
 from headrace_namespace.clock import SystemClock
-from headrace_namespace.config import table_from
+from headrace_namespace.config import parse_toml, table_from
 from headrace_namespace.errors import ConfigError
 
 
@@ -31,6 +31,39 @@ def test_schemes_lead_to_their_backends(tmp_path: Path) -> None:
 def test_an_unknown_scheme_names_the_known(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ftp://.*file://, s3://"):
         opened("ftp://host/x", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("s3a://bucket/x", "did you mean s3://"),
+        ("S3://bucket/x", "did you mean s3://"),
+        ("FILE:///x", "did you mean file://"),
+        ("fil:///x", "did you mean file://"),
+        ("gs://bucket/x", "endpoint_url"),
+        ("s3:bucket", "write s3://bucket"),
+        ("s3:/bucket/x", "write s3://bucket/x"),
+        ("s3a:bucket", "write s3://bucket"),
+        ("file:/x", "write file:///x"),
+        ("file://host/x", "three slashes"),
+        ("s3://", "names no bucket"),
+        ("s3://bucket/a/../b", "mean nothing"),
+        ("s3://bucket/" + "x" * 2000, "1024"),
+    ],
+)
+def test_a_wrong_url_is_refused_at_its_place(url: str, words: str, tmp_path: Path) -> None:
+    text = f'[[mount]]\npath = "/lake"\nurl = "{url}"\n[mount.options]\n'
+    (mount,) = parse_toml(text, "h.toml").tables("mount")
+    context = BackendContext(SystemClock(), {}, str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        open_backend(url, mount.table("options"), context)
+    assert str(caught.value).startswith('h.toml, line 3: mount["/lake"].url: ')
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a:b", "2026-01-01T00:00", "./s3:bucket", "/srv/file:x"])
+def test_a_colon_in_a_folders_name_is_no_scheme(name: str, tmp_path: Path) -> None:
+    assert isinstance(opened(name, tmp_path), LocalBackend)
 
 
 def test_a_missing_extra_says_what_to_install(

@@ -11,7 +11,7 @@ from headrace_namespace.backends.s3.backend import S3Backend, open_s3
 from headrace_namespace.backends.s3.options import read_s3_options
 from headrace_namespace.backends.s3.signing import Signer
 from headrace_namespace.clock import SystemClock
-from headrace_namespace.config import table_from
+from headrace_namespace.config import parse_toml, table_from
 from headrace_namespace.errors import ConfigError, HeadraceError
 
 ENVIRON = {"KEY": "AKID", "SECRET": "hidden", "TOKEN": "hidden", "EMPTY": ""}
@@ -76,6 +76,41 @@ def test_wrong_urls_are_refused(url: str) -> None:
     with pytest.raises(HeadraceError) as caught:
         opened(url)
     assert "hidden" not in str(caught.value)
+
+
+def test_a_tilde_is_the_home_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "keys.ini").write_text("")
+
+    def read(home: str) -> str | None:
+        context = BackendContext(SystemClock(), {"HOME": home} if home else {}, "/nowhere")
+        table = table_from({"credentials_file": "~/keys.ini"}, "mounts.toml")
+        return read_s3_options(table, context).credentials_file
+
+    assert read(str(tmp_path)) == str(tmp_path / "keys.ini")
+    with pytest.raises(ConfigError, match=r"credentials_file: there is no file /no/keys\.ini"):
+        read("/no")
+    with pytest.raises(ConfigError, match=r"credentials_file: HOME is not set"):
+        read("")
+
+
+def test_a_profile_is_refused_at_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text("[profile own]\nendpoint_url = http://own\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+    def fault(profile: str) -> str:
+        text = f'[[mount]]\npath = "/lake"\n[mount.options]\nprofile = "{profile}"\n'
+        (mount,) = parse_toml(text, "h.toml").tables("mount")
+        context = BackendContext(SystemClock(), {}, "/")
+        with pytest.raises(ConfigError) as caught:
+            open_s3("s3://bucket", mount.table("options"), context).stat("x")
+        return str(caught.value)
+
+    place = 'h.toml, line 4: mount["/lake"].options.profile: '
+    assert fault("none").startswith(place)
+    assert "list-profiles" in fault("none")
+    assert fault("own").startswith(place)
+    assert 'endpoint_url = "http://own"' in fault("own")
 
 
 def test_a_ca_bundle_must_hold_certificates(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from headrace_namespace.backends.protocol import BackendContext, Folder
 from headrace_namespace.backends.s3.backend import S3Backend, open_s3
@@ -20,6 +24,7 @@ from headrace_namespace.errors import (
     HeadraceError,
     NameTooLong,
     StoreAnswerWrong,
+    StoreMissing,
     StoreTimeout,
     StoreUnavailable,
     VersionGone,
@@ -85,6 +90,18 @@ def test_the_requests_are_signed_and_precise(server: ScriptedHttp, opened: Opene
     assert request.headers["authorization"].startswith("AWS4-HMAC-SHA256 Credential=AKID/")
     assert "/us-east-1/s3/aws4_request" in request.headers["authorization"]
     assert "x-amz-security-token" not in request.headers
+
+
+def test_no_name_of_an_object_is_logged_while_signing(
+    server: ScriptedHttp, opened: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.then(Answer(200, {**OK, "Content-Length": "3"}))
+    opened().stat("payroll-of-ann")
+    assert "payroll-of-ann" not in caplog.text
+    others = AWSRequest(method="GET", url="http://h/their-object", headers={})
+    S3SigV4Auth(Credentials("k", "s"), "s3", "r").add_auth(others)
+    assert "their-object" in caplog.text
 
 
 def test_the_virtual_style_puts_the_bucket_into_the_host(
@@ -399,6 +416,15 @@ def test_a_listing_that_is_none_is_refused(
 ) -> None:
     server.then(Answer(200, {}, body))
     with pytest.raises(StoreAnswerWrong, match=words):
+        opened().list_page(opened().ref(""), None)
+
+
+@pytest.mark.parametrize("body", [b"", error_body("NoSuchKey")])
+def test_a_listing_that_is_not_there_blames_the_endpoint(
+    server: ScriptedHttp, opened: Opener, body: bytes
+) -> None:
+    server.then(Answer(404, {}, body))
+    with pytest.raises(StoreMissing, match="'bucket' at http.*check endpoint_url"):
         opened().list_page(opened().ref(""), None)
 
 

@@ -13,6 +13,10 @@ from headrace_cache.tiers.ssd.space import SWEEP_PAGES, Space
 from headrace_cache.tiers.ssd.tables import Tables, Transaction
 from headrace_namespace.metadata.lmdb_env import IndexFull
 
+#: How often a batch is entered where the index's map is full: again after dead readers were cleared
+#: and segments left. What does not fit then will not fit soon.
+_MOST_TRIES = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -82,24 +86,26 @@ class SsdIndex:
         """Let pages be found, each sealed under its object's key in `keys`; and take `notes`.
 
         Returns the entries whose object has another key by now, because another process stored it
-        at the same time or it was forgotten: they were not entered and must be sealed again.
+        at the same time or it was forgotten, and those whose segment left: they were not entered
+        and must be sealed again.
         Where the index is too full and nothing can leave, the batch is passed over. Raises
         IndexFault.
         """
-        try:
-            with self._tables.environment.write() as txn:
-                self._take(txn, notes)
-                self._space.sweep(txn)
-                # A batch is small beside the share that is kept free; the test is by batch.
-                if not self._space.relieve_index(txn):
-                    return []
-                return self._enter(txn, entries, keys)
-        except IndexFull:
-            # A reader that hangs on to an old state keeps freed pages from being used again.
-            self._tables.environment.clear_dead_readers()
-            with self._tables.environment.write() as txn:
-                self._space.relieve_index(txn)
-            return []
+        for _ in range(_MOST_TRIES):
+            try:
+                with self._tables.environment.write() as txn:
+                    self._take(txn, notes)
+                    self._space.sweep(txn)
+                    # A batch is small beside the share that is kept free; the test is by batch.
+                    if not self._space.relieve_index(txn):
+                        return []
+                    return self._enter(txn, entries, keys)
+            except IndexFull:
+                # A reader that hangs on to an old state keeps freed pages from being used again.
+                self._tables.environment.clear_dead_readers()
+                with self._tables.environment.write() as txn:
+                    self._space.relieve_index(txn)
+        return []
 
     def note(self, notes: Notes) -> None:
         """Take `notes` alone. Raises IndexFault."""
@@ -108,7 +114,9 @@ class SsdIndex:
 
     def forget(self, object_id: bytes) -> int:
         """Forget an object's key first, then its pages, in bounded transactions; their plain
-        bytes. Raises IndexFault."""
+        bytes. An object of which nothing is known costs a look-up. Raises IndexFault."""
+        if not self._knows(object_id):
+            return 0
         forgotten = 0
         while True:
             with self._tables.environment.write() as txn:
@@ -124,6 +132,13 @@ class SsdIndex:
                         self._space.page_left(txn, place.segment)
             if len(found) < SWEEP_PAGES:
                 return forgotten
+
+    def _knows(self, object_id: bytes) -> bool:
+        with self._tables.environment.read() as txn:
+            return (
+                self._tables.object(txn, object_id) is not None
+                or len(self._tables.places_of(txn, object_id, 1)) > 0
+            )
 
     def usage(self) -> TierUsage:
         """Bytes of sealed pages and of the index in use, over all processes. Raises IndexFault."""
@@ -148,6 +163,7 @@ class SsdIndex:
         tables = self._tables
         added: dict[bytes, int] = {}
         stored = {object_id: tables.object(txn, object_id) for object_id in _objects_of(entries)}
+        self._drop_keyless(txn, [entry for entry in entries if stored[entry.object_id] is None])
         segments = {n: tables.segment(txn, n) for n in {e.place.segment for e in entries}}
         contents: dict[int, list[Entry]] = {}
         refused: list[Entry] = []
@@ -160,7 +176,10 @@ class SsdIndex:
                 continue
             segment = segments[entry.place.segment]
             if segment is None:
-                continue  # evicted before it could be entered: the batch is larger than the tier
+                # It left before the page could be entered: its file was deleted, or it was closed
+                # without waiting for a thread that hung.
+                refused.append(entry)
+                continue
             key = page_key(entry.object_id, entry.index)
             earlier = tables.place(txn, key)
             if earlier is None:
@@ -177,6 +196,16 @@ class SsdIndex:
         for number, listed in contents.items():
             self._list(txn, number, segments[number], listed)
         return refused
+
+    def _drop_keyless(self, txn: Transaction, entries: Sequence[Entry]) -> None:
+        """Take out the old pages of objects that have no key: nobody can open them. A process that
+        died while it forgot a large object leaves such pages."""
+        for entry in entries:
+            key = page_key(entry.object_id, entry.index)
+            place = self._tables.place(txn, key)
+            if place is not None:
+                self._tables.delete_place(txn, key)
+                self._space.page_left(txn, place.segment)
 
     def _list(
         self, txn: Transaction, number: int, segment: SegmentRecord | None, entries: list[Entry]

@@ -35,11 +35,18 @@ def open_ssd_tier(
     """
     limits = limits_of(limit_bytes, page_bytes)
     if sys.platform == "win32":
-        _log.warning("the SSD tier is off: it needs file locks that this system does not have")
-        return OffTier(limit_bytes)
+        _log.warning(
+            "the SSD tier is off: it needs file locks that this system does not have; "
+            "set [cache] ssd = 0"
+        )
+        return OffTier()
     try:
         key = load_or_make_key(key_file, folder)
         return SsdTier(folder, limits, key, clock or SystemClock())
     except (FolderUnusable, IndexFault, OSError) as error:
-        _log.warning("the SSD tier in %s is off: %s", folder, error)
-        return OffTier(limit_bytes)
+        _log.warning(
+            "the SSD tier in %s is off: %s; set [cache] folder to a writable one, or ssd = 0",
+            folder,
+            error,
+        )
+        return OffTier()

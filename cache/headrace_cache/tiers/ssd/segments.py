@@ -96,6 +96,10 @@ class SegmentWriter:
         self._pages_left -= 1
         return offset
 
+    def is_linked(self) -> bool:
+        """Whether the file still has its name, by which readers find it."""
+        return os.fstat(self.descriptor).st_nlink > 0
+
     def close(self) -> None:
         """Close the file, which gives up the lock."""
         os.close(self.descriptor)

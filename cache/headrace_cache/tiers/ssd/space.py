@@ -59,10 +59,11 @@ class Space:
             pass
         self._tables.put_totals(txn, totals)
 
-    def open_segment(self, txn: Transaction) -> SegmentWriter | None:
-        """A segment to append to, its full size reserved; None where none can leave for it."""
+    def open_segment(self, txn: Transaction, least_bytes: int) -> SegmentWriter | None:
+        """A segment with room for `least_bytes` at least (one page), its full size reserved; None
+        where none can leave for it."""
         totals = self._tables.totals(txn)
-        writer = self._adopt(txn, totals)
+        writer = self._adopt(txn, totals, least_bytes)
         if writer is None and self._make_room(txn, totals, self._limits.segment_bytes):
             writer = self._create(txn, totals)
         self._tables.put_totals(txn, totals)
@@ -141,7 +142,7 @@ class Space:
 
     # One segment
 
-    def _adopt(self, txn: Transaction, totals: Totals) -> SegmentWriter | None:
+    def _adopt(self, txn: Transaction, totals: Totals, least_bytes: int) -> SegmentWriter | None:
         size = self._limits.segment_bytes
         for segment, record in self._tables.newest_segments(txn, _MOST_ADOPTIONS):
             pages_left = self._limits.segment_pages - record.pages
@@ -160,6 +161,9 @@ class Space:
                 continue
             # Bytes behind the last indexed page are left alone: a reader may know them.
             tail = max(record.tail, os.fstat(descriptor).st_size)
+            if tail + least_bytes > size:
+                os.close(descriptor)
+                continue
             totals.reserved += size - record.reserved
             record.open, record.reserved = True, size
             self._tables.put_segment(txn, segment, record)
@@ -168,13 +172,13 @@ class Space:
 
     def _create(self, txn: Transaction, totals: Totals) -> SegmentWriter:
         segment, turn, size = totals.next_segment, totals.next_turn, self._limits.segment_bytes
-        descriptor = self._files.create(segment)
         totals.next_segment += 1
         totals.next_turn += 1
         totals.reserved += size
         record = SegmentRecord(open=True, used=False, pages=0, reserved=size, tail=0, turn=turn)
         self._tables.put_segment(txn, segment, record)
         self._tables.put_turn(txn, turn, segment)
+        descriptor = self._files.create(segment)
         return SegmentWriter(segment, descriptor, 0, size, self._limits.segment_pages)
 
     def _close(

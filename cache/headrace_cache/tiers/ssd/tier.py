@@ -85,8 +85,12 @@ class SsdTier:
             return
         try:
             with self._using() as (_, writer):
-                if not writer.write(pages, self._notes.take):
-                    self._say("room", "other processes hold all of its room; pages are not kept")
+                if not writer.write(pages):
+                    self._say(
+                        "room",
+                        "some pages are not kept: other processes hold all of its room, "
+                        "or replace the same objects at every try",
+                    )
         except _Off:
             return
         except (OSError, IndexFault) as error:
@@ -122,15 +126,16 @@ class SsdTier:
             return 0
 
     def usage(self) -> TierUsage:
-        """See `PageTier`: sealed pages and index entries, over all processes."""
+        """See `PageTier`: sealed pages and index entries, over all processes. The limit is 0 where
+        the tier is closed, or was turned off."""
         try:
             with self._using() as (folder, _):
                 return folder.index.usage()
         except _Off:
-            return TierUsage(0, self._limits.limit_bytes, 0)
+            return TierUsage(0, 0, 0)
         except (OSError, IndexFault) as error:
             self._trouble("usage", error)
-            return TierUsage(0, self._limits.limit_bytes, 0)
+            return TierUsage(0, 0 if self._closed else self._limits.limit_bytes, 0)
 
     def flush(self) -> None:
         """See `PageTier`. Every store is entered before it returns; what is left are the notes of
@@ -181,7 +186,9 @@ class SsdTier:
 
     def _open(self) -> tuple[OpenFolder, BatchWriter]:
         self._folder = open_folder(self._path, self._limits, self._key, self._clock)
-        self._writer = BatchWriter(self._folder, self._limits.page_bytes, self._scratch)
+        self._writer = BatchWriter(
+            self._folder, self._limits.page_bytes, self._scratch, self._notes
+        )
         return self._folder, self._writer
 
     @contextmanager
