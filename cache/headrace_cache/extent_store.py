@@ -31,6 +31,9 @@ from headrace_namespace.identity import ObjectVersion
 # Open objects look into spans; they see them through this gate.
 __all__ = ["CachedObject", "ExtentStore", "Fill", "Span"]
 
+#: What this process's own bookkeeping takes for a small object, as measured; it counts as used
+#: memory, else a tier of tiny objects would hold a multiple of its bound.
+OBJECT_BYTES = 1536
 #: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
 ARENA_ALIGNMENT = 64
 
@@ -69,8 +72,9 @@ class ExtentStore:
         self._arena: Extent | None = None
         self._arena_numbers = itertools.count()
 
-    def attach(self, version: ObjectVersion, placement: Placement) -> CachedObject:
-        """What is held, and may be held, of this version under this placement."""
+    def attach(self, version: ObjectVersion, placement: Placement) -> tuple[CachedObject, bool]:
+        """What is held, and may be held, of this version under this placement; whether it is new
+        here, so that nothing is in memory."""
         digest = version.digest()
         with self._lock:
             held = self._objects.get((digest, placement))
@@ -83,13 +87,13 @@ class ExtentStore:
                 )
                 held = CachedObject(version, placement, digest, admission)
                 self._objects[digest, placement] = held
-                new = True
-            else:
-                new = False
-        if new and self._ssd is not None and not placement.allows_ssd:
-            # A looser policy may have let it be sealed before: its key is destroyed.
-            self._ssd.forget(digest)
-        return held
+                return held, True
+            return held, False
+
+    def forget_sealed(self, held: CachedObject) -> None:
+        """Destroy the key of what the SSD holds of this version, and forget its pages."""
+        if self._ssd is not None:
+            self._ssd.forget(held.digest)
 
     def missing(self, held: CachedObject, pages: range) -> list[int]:
         """Which of these pages memory does not hold; without a lock, so true for a moment only."""
@@ -115,10 +119,21 @@ class ExtentStore:
             span = self._room(held, index, pages)
         return None if span is None else Fill(self, held, span, pages)
 
+    def abandon_in_child(self) -> None:
+        """After a fork: let go of the parent's memory, which would else be held twice over."""
+        self._lock = threading.Lock()
+        self._arena = None
+        self._memory.close()
+        if self._ssd is not None:
+            self._ssd.after_fork_in_child()
+
     def _room(self, held: CachedObject, index: int, pages: range) -> Span | None:
         with self._lock:
             span = held.spans.get(index) or self._new_span(held, index)
-            if span is None or not self._charge(held, span, pages):
+            if span is None:
+                return None
+            if not self._charge(held, span, pages):
+                self._memory.drop_if_empty(span.extent)
                 return None
             span.extent.filling += 1
             return span
@@ -194,6 +209,7 @@ class ExtentStore:
             if arena is None:
                 return None
         growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(arena.taken)
+        growth += OBJECT_BYTES
         if not self._memory.charge(arena, growth):
             return None
         arena.taken = base + held.size

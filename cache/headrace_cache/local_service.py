@@ -32,9 +32,8 @@ class Parts:
     reader: Reader
     store: ExtentStore
     namespace: Namespace
-    offload: Offload
+    launcher: Offload
     counters: Counters
-    forget_parent: Callable[[], None]
 
 
 class LocalService:
@@ -97,16 +96,16 @@ class LocalService:
         with self._lock:
             parts, self._parts, self._closed = self._parts, None, True
         if parts is not None:
-            parts.offload.close()
-            parts.store.close()
+            parts.launcher.close()
             parts.namespace.close()
+            parts.store.close()
 
     def after_fork_in_child(self) -> None:
         """Put the parent's parts away; called in the child before anything else runs."""
         parts, self._parts = self._parts, None
         self._lock = threading.Lock()
         if parts is not None:
-            parts.forget_parent()
+            parts.store.abandon_in_child()
 
     def _now(self) -> Parts:
         parts = self._parts

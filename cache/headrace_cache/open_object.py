@@ -13,8 +13,9 @@ from headrace_cache.reader import Pinned, Reader
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
 
-#: A long read goes in pieces of this size, so that it needs no more of memory than a few of them.
-PIECE_BYTES = 32 << 20
+#: What a handle of an object that may not be cached fetches for small reads, and holds until its
+#: next fetch: without it, reading by lines would ask the store for each line.
+PRIVATE_BYTES = 256 << 10
 
 
 class Home(Protocol):
@@ -39,6 +40,7 @@ class OpenObject:
         self._held = self._reader.attach(pinned)
         self._ahead = self._reader.read_ahead()
         self._span: Span | None = None
+        self._private: tuple[int, bytes] = (0, b"")
         self._hits = 0
         self._served = 0
         self._closed = False
@@ -72,18 +74,20 @@ class OpenObject:
                 self._served += stop - start
                 return piece
         start, stop = self._bounds(start, stop)
-        if stop - start <= PIECE_BYTES:
+        piece_bytes = self._reader.piece_bytes
+        if stop - start <= piece_bytes:
             return self._piece(start, stop)
         whole = io.BytesIO()
-        for begin in range(start, stop, PIECE_BYTES):
-            whole.write(self._piece(begin, min(begin + PIECE_BYTES, stop)))
+        for begin in range(start, stop, piece_bytes):
+            whole.write(self._piece(begin, min(begin + piece_bytes, stop)))
         return whole.getvalue()
 
     def read_into(self, start: int, target: memoryview) -> int:
         """Fill `target` from `start` on; the number of bytes, fewer only at the object's end."""
         start, stop = self._bounds(start, start + len(target))
-        for begin in range(start, stop, PIECE_BYTES):
-            end = min(begin + PIECE_BYTES, stop)
+        piece_bytes = self._reader.piece_bytes
+        for begin in range(start, stop, piece_bytes):
+            end = min(begin + piece_bytes, stop)
             with target[begin - start : end - start] as part:
                 self._gather(begin, end, part)
         return stop - start
@@ -108,7 +112,8 @@ class OpenObject:
         if not self._closed:
             self._closed = True
             self._span = None
-            self._home.reader().count(self._hits, self._served)
+            self._private = (0, b"")
+            self._reader.count(self._hits, self._served)
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int]:
         if self._closed:
@@ -117,7 +122,7 @@ class OpenObject:
         return start, min(max(stop, start), self._size)
 
     def _piece(self, start: int, stop: int) -> bytes:
-        """At most PIECE_BYTES: from memory in one slice, else gathered."""
+        """One piece: from memory in one slice, else gathered."""
         span, hit = self._brought_span(start, stop)
         if span is not None:
             try:
@@ -127,10 +132,23 @@ class OpenObject:
             else:
                 self._enter(span, start, stop, hit=hit)
                 return piece
+        if not self._held.memory and stop - start < PRIVATE_BYTES:
+            return self._private_piece(start, stop)
         gathered = bytearray(stop - start)
         with memoryview(gathered) as target:
             self._gather(start, stop, target)
         return bytes(gathered)
+
+    def _private_piece(self, start: int, stop: int) -> bytes:
+        """A small read of what may not be cached, from this handle's own few bytes."""
+        first, held = self._private
+        if not first <= start <= stop <= first + len(held):
+            block = bytearray(min(PRIVATE_BYTES, self._size - start))
+            with memoryview(block) as target:
+                self._reader.read_past(self._pinned, start, target)
+            self._private = first, held = start, bytes(block)
+        self._served += stop - start
+        return held[start - first : stop - first]
 
     def _brought_span(self, start: int, stop: int) -> tuple[Span | None, bool]:
         """The one extent with the whole range, its missing pages brought, and whether none were.

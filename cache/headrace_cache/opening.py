@@ -64,7 +64,7 @@ def _build(
     context: BackendContext,
 ) -> Parts:
     counters = Counters()
-    offload = Offload()
+    launcher = Offload(1)
     namespace = open_namespace(mounts, context, answers.with_fresh_lock())
     memory = MemoryTier(
         limit_bytes=cache.memory_bytes,
@@ -78,17 +78,13 @@ def _build(
         policy=policy,
         store=store,
         flights=Flights(),
-        offload=offload,
+        launcher=launcher,
         counters=counters,
         guarantee=Guarantee.UNATTESTED,
         read_ahead_bytes=min(WIDEST_WINDOW_BYTES, int(cache.memory_bytes * READ_AHEAD_SHARE)),
     )
 
-    def forget_parent() -> None:
-        if ssd is not None:
-            ssd.after_fork_in_child()
-
-    return Parts(reader, store, namespace, offload, counters, forget_parent)
+    return Parts(reader, store, namespace, launcher, counters)
 
 
 def _open_ssd(cache: CacheSettings) -> PageTier:

@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -37,6 +38,8 @@ from headrace_namespace.resolution import Resolved
 
 #: One request to a store: large enough that its fixed cost does not matter (measured best on S3).
 REQUEST_BYTES = 8 << 20
+#: A long read goes in pieces of at most this size.
+PIECE_BYTES = 32 << 20
 #: A link on the way may be switched between resolving and asking; more often is no accident.
 MOST_RESOLVES = 4
 
@@ -69,7 +72,7 @@ class Reader:
         policy: PolicyWatch,
         store: ExtentStore,
         flights: Flights,
-        offload: Offload,
+        launcher: Offload,
         counters: Counters,
         guarantee: Guarantee,
         read_ahead_bytes: int = WIDEST_WINDOW_BYTES,
@@ -78,7 +81,7 @@ class Reader:
         self._policy = policy
         self._store = store
         self._flights = flights
-        self._offload = offload
+        self._launcher = launcher
         self._counters = counters
         self._guarantee = guarantee
         self._read_ahead_bytes = read_ahead_bytes
@@ -95,7 +98,16 @@ class Reader:
 
     def attach(self, pinned: Pinned) -> CachedObject:
         """What the tiers hold, and may hold, of this version under its placement."""
-        return self._store.attach(pinned.version, pinned.placement)
+        held, new = self._store.attach(pinned.version, pinned.placement)
+        if new and not pinned.placement.allows_ssd:
+            # A looser policy may have let it be sealed before: its key is destroyed.
+            self._launcher.run(lambda: self._store.forget_sealed(held))
+        return held
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much of a long read to bring at once: a few pieces must fit into memory together."""
+        return min(PIECE_BYTES, self._store.shape.whole_bytes)
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is now. Raises NotFound, PolicyDenied."""
@@ -217,23 +229,25 @@ class Reader:
         if not missing:
             return
         self._counters.add(MISSES)
-        mine, others = self._flights.claim(held.digest, list(self._groups(held, missing)))
-        self._launch(pinned, held, mine)
-        for flight in (*mine, *others):
+        # Claimed and launched on another thread: an interrupt of this one leaves no claim behind.
+        for flight in self._launcher.run(lambda: self._launch(pinned, held, missing)):
             flight.wait()
 
     def bring_ahead(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
         """Fetch a range that nobody waits for yet; nothing happens where the pool is busy."""
-        if stop <= start or not self._offload.has_room():
+        if stop <= start or not self._namespace.fetchers(pinned.mount).has_room():
             return
         missing = self._store.missing(held, self.pages(start, stop))
         if missing:
-            mine, _ = self._flights.claim(held.digest, list(self._groups(held, missing)))
-            self._launch(pinned, held, mine)
+            self._launcher.submit(lambda: self._launch_quietly(pinned, held, missing))
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""
-        self._namespace.read_into(pinned.mount, pinned.version, start, target)
+        # A view of its own: an interrupted caller may release its one while bytes still arrive.
+        own = memoryview(target)
+        self._namespace.fetchers(pinned.mount).run(
+            lambda: self._namespace.read_into(pinned.mount, pinned.version, start, own)
+        )
         self._counters.add(MISSES)
         self._counters.add(BYTES_FETCHED, len(target))
 
@@ -258,13 +272,21 @@ class Reader:
                 yield range(first, stop)
                 first = stop
 
-    def _launch(self, pinned: Pinned, held: CachedObject, flights: Sequence[Flight]) -> None:
-        for flight in flights:
+    def _launch(
+        self, pinned: Pinned, held: CachedObject, missing: Sequence[int]
+    ) -> Sequence[Flight]:
+        """Claim what nobody else fetches, and give all flights that bring the pages."""
+        mine, others = self._flights.claim(held.digest, list(self._groups(held, missing)))
+        fetchers = self._namespace.fetchers(pinned.mount)
+        for flight in mine:
+            try:
+                fetchers.submit(functools.partial(self._fly, pinned, held, flight))
+            except Exception as error:  # closed, or no thread to be had
+                self._flights.land(flight, error)
+        return (*mine, *others)
 
-            def fly(flight: Flight = flight) -> None:
-                self._fly(pinned, held, flight)
-
-            self._offload.submit(fly)
+    def _launch_quietly(self, pinned: Pinned, held: CachedObject, missing: Sequence[int]) -> None:
+        self._launch(pinned, held, missing)
 
     def _fly(self, pinned: Pinned, held: CachedObject, flight: Flight) -> None:
         error: BaseException | None = None

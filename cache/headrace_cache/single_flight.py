@@ -13,9 +13,8 @@ from collections.abc import Sequence
 
 from headrace_cache.page import PageId
 from headrace_namespace.errors import StoreTimeout
-
-#: Longer than any store's own bounds for attempts together; only a fault of ours waits this long.
-FLIGHT_SECONDS = 900.0
+from headrace_namespace.latch import Latch
+from headrace_namespace.offload import WAIT_SECONDS
 
 
 class Flight:
@@ -26,10 +25,10 @@ class Flight:
     def __init__(self, version: bytes, pages: Sequence[int]) -> None:
         self.version = version
         self.pages = pages
-        self._landed = threading.Event()
+        self._landed = Latch()
         self._error: BaseException | None = None
 
-    def wait(self, seconds: float = FLIGHT_SECONDS) -> None:
+    def wait(self, seconds: float = WAIT_SECONDS) -> None:
         """Return when the pages landed, or raise what stopped them. Raises StoreTimeout."""
         if not self._landed.wait(seconds):
             raise StoreTimeout(f"a fetch of {len(self.pages)} pages did not end in {seconds:.0f} s")
@@ -39,7 +38,7 @@ class Flight:
     def land(self, error: BaseException | None) -> None:
         """Wake all who wait; for `Flights` alone."""
         self._error = error
-        self._landed.set()
+        self._landed.open()
 
 
 class Flights:

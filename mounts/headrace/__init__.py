@@ -34,6 +34,8 @@ from headrace_namespace.errors import (
 
 if TYPE_CHECKING:
     from headrace_cache.service import CacheService
+    from headrace_namespace.freshness import Freshness
+    from headrace_namespace.path import NamespacePath
 
     __version__: str
 
@@ -42,10 +44,12 @@ __all__ = [
     "ClockSkewed",
     "ConfigError",
     "CredentialsRefused",
+    "Freshness",
     "HeadraceError",
     "InvalidPath",
     "IsFolder",
     "NameTooLong",
+    "NamespacePath",
     "NotFolder",
     "NotFound",
     "PolicyDenied",
@@ -61,18 +65,29 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
-    # Asked of the installed package when wanted: it takes longer than all the rest of this import.
+def __getattr__(name: str) -> object:
+    # What the errors alone do not need is fetched when wanted, so that this import stays light.
     if name == "__version__":
         from importlib.metadata import version
 
         return version("headrace")
+    if name == "NamespacePath":
+        from headrace_namespace.path import NamespacePath
+
+        return NamespacePath
+    if name == "Freshness":
+        from headrace_namespace.freshness import Freshness
+
+        return Freshness
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # The imports inside keep `import headrace` light for those who only want the errors.
 def connect(config: str | os.PathLike[str] | Mapping[str, object] | None = None) -> CacheService:
     """The tree and its cache by a configuration: a file, a dict, or the one found by itself.
+
+    Its methods take paths as `NamespacePath.parse("/lake/x")`, and freshness as
+    `Freshness.parse("30s")`; of one file it is simpler to ask `headrace.open`.
 
     One process has one service for each configuration, closed when the process ends. Raises
     ConfigError.

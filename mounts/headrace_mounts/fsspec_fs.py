@@ -8,6 +8,7 @@ on a thread.
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -353,12 +354,12 @@ def _from_end(position: int | None, default: int, size: int) -> int:
 
 
 def _nth(values: Any, index: int, count: int) -> int | None:
-    if values is None or isinstance(values, int):
-        return values
+    if values is None or hasattr(values, "__index__"):
+        return None if values is None else operator.index(values)
     if len(values) != count:
         raise ValueError(f"{count} paths, but {len(values)} positions")
-    value: int | None = values[index]
-    return value
+    value = values[index]
+    return None if value is None else operator.index(value)
 
 
 def _refuse_writing(path: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 import os
 from typing import TYPE_CHECKING, NoReturn
 
@@ -50,10 +51,13 @@ class HeadraceFile(io.BufferedIOBase):
 
     def tell(self) -> int:
         """The position in bytes."""
+        self._check_open()
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to `offset` from the start, the position or the end; the new position."""
+        self._check_open()
+        offset = operator.index(offset)
         if whence == os.SEEK_SET:
             position = offset
         elif whence == os.SEEK_CUR:
@@ -114,6 +118,10 @@ class HeadraceFile(io.BufferedIOBase):
                 self._position = start + len(line)
                 return line
             guess *= 2
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError(f"the file is closed: {self.path}")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an open file cannot be sent to another process: send its path")

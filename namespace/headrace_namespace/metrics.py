@@ -16,7 +16,8 @@ class Counters:
     """Numbers that only grow, safe to add to from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: collecting garbage within may close a file, which counts.
+        self._lock = threading.RLock()
         self._values: Counter[str] = Counter()
 
     def add(self, name: str, amount: int = 1) -> None:

@@ -9,26 +9,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace_namespace.backends.observe import ObservedBackend
-from headrace_namespace.backends.protocol import Backend, Folder
+from headrace_namespace.backends.protocol import Backend, Folder, ListPage
 from headrace_namespace.clock import Clock
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError, NotFolder, NotFound
-from headrace_namespace.freshness import Freshness
+from headrace_namespace.freshness import PINNED, Freshness
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.metadata.listings import Listings
 from headrace_namespace.metadata.protocol import MetadataStore, Observation
 from headrace_namespace.mount_table import Mount, MountTable
+from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name, Resolved
 
 
 @dataclass(frozen=True, slots=True)
 class MountedStore:
-    """A mount and the store behind it: `backend` wears every wrapper, `observed` counts."""
+    """A mount and the store behind it: `backend` wears every wrapper, `observed` counts.
+
+    Each has threads of its own, so that a store that stalls holds up no other: `fetchers` for
+    bytes, `looks` for stats and listings.
+    """
 
     mount: Mount
     backend: Backend
     observed: ObservedBackend
+    fetchers: Offload
+    looks: Offload
 
 
 class Namespace:
@@ -101,12 +108,7 @@ class Namespace:
         path, mount = resolved.path, resolved.mount
         if mount is None:
             return Entry(path, None)
-        version = self._observe(
-            resolved,
-            freshness or mount.freshness,
-            trust_listing=freshness is None,
-            opening=opening,
-        )
+        version = self._observe(resolved, mount, freshness, opening=opening)
         if version is None and self._table.names_below(path):
             return Entry(path, mount.path)
         if version is None:
@@ -145,28 +147,49 @@ class Namespace:
         """Fill `target` with this version's bytes from `start` on. Raises VersionGone."""
         self._stores[mount].backend.read_into(version, start, target)
 
+    def fetchers(self, mount: NamespacePath) -> Offload:
+        """The threads that fetch from this mount's store."""
+        return self._stores[mount].fetchers
+
     def close(self) -> None:
         """Let go of every store."""
         for store in self._stores.values():
+            store.fetchers.close()
+            store.looks.close()
             store.backend.close()
 
     def _observe(
-        self, resolved: Resolved, freshness: Freshness, *, trust_listing: bool, opening: bool
+        self, resolved: Resolved, mount: Mount, freshness: Freshness | None, *, opening: bool
     ) -> ObjectVersion | Folder | None:
         """The freshness contract: an answer young enough, a listing that validates, or the store.
 
         Who asks for a freshness of their own gets exactly that: no listing stands in then.
         """
-        assert resolved.mount is not None and resolved.ref is not None
-        backend = self._stores[resolved.mount.path].backend
-        ref, now = resolved.ref, self._clock.monotonic()
-        if freshness.max_age_seconds > 0:
+        assert resolved.ref is not None  # it has a mount
+        store, ref, now = self._stores[mount.path], resolved.ref, self._clock.monotonic()
+        max_age = (freshness or mount.freshness).max_age_seconds
+        if max_age > 0:
             known = self._metadata.get(ref)
-            if known is not None and now - known.asked_at <= freshness.max_age_seconds:
+            if known is not None and now - known.asked_at <= max_age:
                 return known.version
-        name = str(ref)
+        if store.backend.stat_is_cheap:
+            found = self._ask(resolved, store)
+        else:
+            trusting = freshness is None
+            found = store.looks.run(lambda: self._ask_or_trust(resolved, store, trusting, opening))
+        if isinstance(found, ObjectVersion):
+            self._remember(mount, Observation(found, now))
+        else:
+            self._metadata.forget(ref)
+        return found
+
+    def _ask_or_trust(
+        self, resolved: Resolved, store: MountedStore, trusting: bool, opening: bool
+    ) -> ObjectVersion | Folder | None:
+        """What a listing of the folder shows, where it may be trusted; else what the store says."""
+        name, now = str(resolved.ref), self._clock.monotonic()
         folder, _, child = name.rpartition("/")
-        if trust_listing and not backend.stat_is_cheap:
+        if trusting:
             if not opening and self._listings.shows_folder(name, now):
                 return Folder()
             listed = self._listings.take(folder, child, now, opening=opening)
@@ -174,48 +197,69 @@ class Namespace:
                 return listed
         found: ObjectVersion | Folder | None = None
         try:
-            found = backend.stat(resolved.key)
-        except HeadraceError as error:
-            raise error.at(path=resolved.path.text, store=backend.name) from error.__cause__
+            found = self._ask(resolved, store)
         finally:
             self._listings.prove(folder, child, found if isinstance(found, ObjectVersion) else None)
-        if isinstance(found, ObjectVersion):
-            self._metadata.put(Observation(found, now))
-        else:
-            self._metadata.forget(ref)
-            if isinstance(found, Folder) and not backend.stat_is_cheap:
-                self._listings.seen(name, now)
+        if isinstance(found, Folder):
+            self._listings.seen(name, now)
         return found
 
+    def _ask(self, resolved: Resolved, store: MountedStore) -> ObjectVersion | Folder | None:
+        try:
+            return store.backend.stat(resolved.key)
+        except HeadraceError as error:
+            raise error.at(path=resolved.path.text, store=store.backend.name) from error.__cause__
+
+    def _remember(self, mount: Mount, observation: Observation) -> None:
+        """Keep an answer; a pinned mount keeps the first."""
+        pinned = mount.freshness == PINNED
+        if not pinned or self._metadata.get(observation.version.ref) is None:
+            self._metadata.put(observation)
+
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
-        assert resolved.ref is not None  # it has a mount
-        backend = self._stores[mount.path].backend
-        folder = str(resolved.ref).rstrip("/")
-        remember = not backend.stat_is_cheap
-        now = self._clock.monotonic()
-        if remember:
-            self._listings.begin(folder, now)
+        store, now = self._stores[mount.path], self._clock.monotonic()
         token: str | None = None
         while True:
-            try:
-                page = backend.list_page(resolved.ref, token)
-            except HeadraceError as error:
-                raise error.at(path=resolved.path.text, store=backend.name) from error.__cause__
-            settled = {
-                child.name: child.version
-                for child in page.children
-                if child.version is not None and child.settled
-            }
-            if remember:
-                self._listings.add(folder, settled)
+            page = self._page(resolved, store, token, now)
             if mount.freshness.max_age_seconds > 0:
-                for version in settled.values():
-                    self._metadata.put(Observation(version, now))
+                for child in page.children:
+                    if child.version is not None and child.settled:
+                        self._remember(mount, Observation(child.version, now))
             for child in page.children:
                 yield Entry(resolved.path.child(child.name), mount.path, child.version)
             token = page.next_token
             if token is None:
                 return
+
+    def _page(
+        self, resolved: Resolved, store: MountedStore, token: str | None, now: float
+    ) -> ListPage:
+        """The next part of a listing, remembered where it may validate opens."""
+        ref = resolved.ref
+        assert ref is not None  # it has a mount
+
+        def ask() -> ListPage:
+            try:
+                return store.backend.list_page(ref, token)
+            except HeadraceError as error:
+                raise error.at(
+                    path=resolved.path.text, store=store.backend.name
+                ) from error.__cause__
+
+        def ask_and_keep() -> ListPage:
+            folder = str(ref).rstrip("/")
+            if token is None:
+                self._listings.begin(folder, now)
+            page = ask()
+            settled = {
+                child.name: child.version
+                for child in page.children
+                if child.version is not None and child.settled
+            }
+            self._listings.add(folder, settled)
+            return page
+
+        return ask() if store.backend.stat_is_cheap else store.looks.run(ask_and_keep)
 
     def _mount_point(self, path: NamespacePath, point: NamespacePath | None) -> Entry:
         """How a mount point shows in its parent: never waiting for a store that may be far."""

@@ -1,48 +1,101 @@
-"""Blocking work on a bounded number of threads, so that no reader does another's fetching."""
+"""Blocking work on a bounded number of threads, away from the callers' own.
+
+A caller's thread can be interrupted at any step (Ctrl-C); what it has begun here goes on without
+it, so that nobody who waits for the same is spoilt. The threads are bare ones: they need no lock
+that an interrupt could leave taken, and they end with the process instead of holding it up.
+"""
 
 from __future__ import annotations
 
 import threading
+from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypeVar
 
-#: Ranges fetched at once: 16 streams of 8 MiB fill a 25 Gbit/s link at 30 ms; more only wait.
+from headrace_namespace.errors import StoreTimeout
+from headrace_namespace.latch import Latch
+
+#: Ranges fetched at once from one store: 16 streams of 8 MiB fill a 25 Gbit/s link at 30 ms.
 FETCH_THREADS = 16
+#: Stats and listings at once from one store; apart from fetches, which may keep theirs long.
+LOOK_THREADS = 8
 #: Work that nobody waits for yet (read-ahead) is turned away while this much stands in line.
 MOST_WAITING = 64
+#: Longer than a store's own bounds for all attempts together; only a fault of ours waits this long.
+WAIT_SECONDS = 900.0
+
+Answer = TypeVar("Answer")
 
 
 class Offload:
-    """A pool of threads for work that somebody waits for, and for work that may be turned away."""
+    """At most `threads` threads, started as they are needed, for one kind of work."""
 
-    def __init__(self, threads: int = FETCH_THREADS, most_waiting: int = MOST_WAITING) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headrace-fetch")
-        self._most_waiting = most_waiting
-        self._lock = threading.Lock()
-        self._waiting = 0
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = allocate_lock()
+        self._started = 0
+        self._free = 0
+        self._closed = False
+        self._inside = threading.local()
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work` on a thread of the pool; `work` handles its own errors.
-
-        The line is bounded by its callers: each waits for what it submitted before it submits more.
-        """
+        """Do `work` on a thread; it handles its own errors. Raises StoreTimeout once closed."""
         with self._lock:
-            self._waiting += 1
-        try:
-            self._pool.submit(self._run, work)
-        except RuntimeError:
-            # The interpreter is shutting down and takes no more threads; the caller still waits.
-            self._run(work)
+            if self._closed:
+                raise StoreTimeout("headrace was closed while this was to be read")
+            if self._free <= self._work.qsize() and self._started < self._threads:
+                start_new_thread(self._serve, ())
+                self._started += 1
+        self._work.put(work)
+
+    def run(self, work: Callable[[], Answer]) -> Answer:
+        """Do `work` on a thread, and give its answer or raise its error.
+
+        At once where this is already one of the threads. Raises StoreTimeout.
+        """
+        if getattr(self._inside, "yes", False):
+            return work()
+        done = Latch()
+        answers: list[Answer] = []
+        errors: list[BaseException] = []
+
+        def task() -> None:
+            try:
+                answers.append(work())
+            except BaseException as error:  # the caller gets it, whatever it is
+                errors.append(error)
+            finally:
+                done.open()
+
+        self.submit(task)
+        if not done.wait(WAIT_SECONDS):
+            raise StoreTimeout(f"a request did not end in {WAIT_SECONDS:.0f} s")
+        if errors:
+            raise errors[0]
+        return answers[0]
 
     def has_room(self) -> bool:
         """Whether work that nobody waits for may be submitted now."""
-        return self._waiting < self._most_waiting
+        return self._work.qsize() < MOST_WAITING
 
     def close(self) -> None:
-        """Finish what was submitted, and end the threads."""
-        self._pool.shutdown(wait=True)
-
-    def _run(self, work: Callable[[], None]) -> None:
+        """Take no more work. What stands in line is still done while the process lives."""
         with self._lock:
-            self._waiting -= 1
-        work()
+            self._closed = True
+            started = self._started
+        for _ in range(started):
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        self._inside.yes = True
+        while True:
+            with self._lock:
+                self._free += 1
+            work = self._work.get()
+            with self._lock:
+                self._free -= 1
+            if work is None:
+                return
+            work()

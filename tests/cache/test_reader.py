@@ -509,10 +509,10 @@ def test_one_store_holds_an_object_apart_for_each_placement(lake: MemoryBackend)
     lake.put("hr/a", b"x" * PAGE)
     rig = Rig({"/lake": lake}, ssd=DictTier())
     version = rig.service.open(path("/lake/hr/a")).version
-    loose = rig.store.attach(version, BUILT_IN)
-    strict = rig.store.attach(version, replace(BUILT_IN, persistence=Persistence.MEMORY_ONLY))
+    loose, _ = rig.store.attach(version, BUILT_IN)
+    strict, _ = rig.store.attach(version, replace(BUILT_IN, persistence=Persistence.MEMORY_ONLY))
     assert loose.ssd and not strict.ssd and loose is not strict
-    assert rig.store.attach(version, BUILT_IN) is loose
+    assert rig.store.attach(version, BUILT_IN) == (loose, False)
     rig.service.close()
 
 

@@ -49,13 +49,13 @@ class Rig:
 
     def _build(self) -> Parts:
         self.counters = Counters()
-        self.offload = Offload(threads=4)
+        launcher = Offload(1)
         stores: list[MountedStore] = []
         for path, backend in self.backends.items():
             observed = ObservedBackend(backend)
             tags = self.tags_of.get(path, ())
             mount = Mount(NamespacePath.parse(path), backend.space, self.freshness, tags)
-            stores.append(MountedStore(mount, observed, observed))
+            stores.append(MountedStore(mount, observed, observed, Offload(4), Offload(4)))
         self.namespace = Namespace(stores, MemoryMetadata(), Listings(), self.clock)
         self.memory = MemoryTier(
             limit_bytes=self.memory_bytes,
@@ -69,9 +69,9 @@ class Rig:
             policy=PolicyWatch(self.policy, self.clock),
             store=self.store,
             flights=Flights(),
-            offload=self.offload,
+            launcher=launcher,
             counters=self.counters,
             guarantee=Guarantee.UNATTESTED,
             read_ahead_bytes=0,
         )
-        return Parts(reader, self.store, self.namespace, self.offload, self.counters, lambda: None)
+        return Parts(reader, self.store, self.namespace, launcher, self.counters)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import headrace
 from headrace.cli.printing import escaped
 
 CONFIG = """\
@@ -327,6 +328,13 @@ def test_importing_headrace_stays_light(site: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in headrace.__all__:
+        assert getattr(headrace, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'NoSuchName'"):
+        _ = headrace.NoSuchName
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,10 @@ class EvictionRule(Protocol[Item]):
         """The tier holds `item` now."""
         ...
 
+    def grown(self, item: Item, count: int) -> None:
+        """The item holds `count` bytes more than before."""
+        ...
+
     def remove(self, item: Item) -> None:
         """The tier let `item` go for another reason."""
         ...

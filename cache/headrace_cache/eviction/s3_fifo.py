@@ -31,49 +31,59 @@ class S3Fifo(Generic[Item]):
         self._small: OrderedDict[Hashable, Item] = OrderedDict()
         self._main: OrderedDict[Hashable, Item] = OrderedDict()
         self._ghosts: OrderedDict[Hashable, None] = OrderedDict()
+        self._small_bytes = 0
+        self._main_bytes = 0
 
     def insert(self, item: Item) -> None:
         """The tier holds `item` now; one that left not long ago is known again."""
         if item.key in self._ghosts:
-            del self._ghosts[item.key]
-            self._main[item.key] = item
+            self.readmit(item)
         else:
             self._small[item.key] = item
+            self._small_bytes += item.bytes_held
+
+    def grown(self, item: Item, count: int) -> None:
+        """The item holds `count` bytes more than before."""
+        if item.key in self._small:
+            self._small_bytes += count
+        elif item.key in self._main:
+            self._main_bytes += count
 
     def remove(self, item: Item) -> None:
         """The tier let `item` go for another reason; it is not remembered."""
-        self._small.pop(item.key, None)
-        self._main.pop(item.key, None)
+        if self._small.pop(item.key, None) is not None:
+            self._small_bytes -= item.bytes_held
+        elif self._main.pop(item.key, None) is not None:
+            self._main_bytes -= item.bytes_held
 
     def readmit(self, item: Item) -> None:
         """The item just chosen is in use: it goes to the end of main."""
         self._ghosts.pop(item.key, None)
         self._main[item.key] = item
+        self._main_bytes += item.bytes_held
 
     def choose(self) -> Item | None:
         """The item that should leave now; None if every one is busy.
 
         Ends: each step lets one go, moves one from small to main for good, or lowers a `uses`.
         """
-        small_bytes = sum(item.bytes_held for item in self._small.values())
-        total = small_bytes + sum(item.bytes_held for item in self._main.values())
         while True:
             small, main = _first_idle(self._small), _first_idle(self._main)
-            if small is not None and (main is None or small_bytes > SMALL_SHARE * total):
-                del self._small[small.key]
-                small_bytes -= small.bytes_held
+            share = SMALL_SHARE * (self._small_bytes + self._main_bytes)
+            if small is not None and (main is None or self._small_bytes > share):
+                self.remove(small)
                 if small.uses == 0:
                     self._remember(small.key)
                     return small
                 small.uses = 0
-                self._main[small.key] = small
+                self.readmit(small)
             elif main is None:
                 return None
             elif main.uses > 0:
                 main.uses = min(main.uses, MOST_USES) - 1
                 self._main.move_to_end(main.key)
             else:
-                del self._main[main.key]
+                self.remove(main)
                 return main
 
     def _remember(self, key: Hashable) -> None:

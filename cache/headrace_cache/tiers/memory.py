@@ -17,6 +17,9 @@ from headrace_cache.eviction.protocol import EvictionRule
 from headrace_cache.tiers.backing import create_backing
 from headrace_cache.tiers.protocol import TierUsage
 
+#: Extents in use that are passed over in one search for room; more would make a tier full of views
+#: slow for everybody.
+MOST_TRIES = 16
 #: The kernel gives memory in pieces of this size.
 KERNEL_PAGE_BYTES = 4096
 
@@ -173,7 +176,14 @@ class MemoryTier:
             extent.filling -= 1
         self._used += count
         extent.bytes_held += count
+        self._rule.grown(extent, count)
         return True
+
+    def drop_if_empty(self, extent: Extent) -> None:
+        """Let go of an extent that got no room for its first page."""
+        if extent.bytes_held == 0 and not extent.busy:
+            self._rule.remove(extent)
+            self._let_go(extent)
 
     def usage(self) -> TierUsage:
         """Bytes used and allowed, and how many objects have a page here. Any thread may ask."""
@@ -190,8 +200,11 @@ class MemoryTier:
         self._used = 0
 
     def _evict_one(self) -> bool:
-        """Let one extent go; False where every one is busy or in use."""
-        for _ in range(len(self._extents)):
+        """Let one extent go; False where those whose turn it is are all busy or in use.
+
+        Those go to the end, so that the next call tries others.
+        """
+        for _ in range(MOST_TRIES):
             extent = self._rule.choose()
             if extent is None:
                 return False

@@ -47,7 +47,8 @@ def prepare_streams() -> bool:
             stream.reconfigure(errors="backslashreplace")
     old = sys.stdout
     # Without a buffer (PYTHONUNBUFFERED) it is the file itself; lines then go out as they come.
-    if isinstance(old, io.TextIOWrapper) and isinstance(old.buffer, io.BufferedWriter | io.FileIO):
+    below: object = getattr(old, "buffer", None)
+    if isinstance(old, io.TextIOWrapper) and isinstance(below, io.BufferedWriter | io.FileIO):
         old.flush()
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_Output(old.fileno(), "wb", closefd=False)),

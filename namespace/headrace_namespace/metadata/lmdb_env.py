@@ -266,6 +266,7 @@ def acquire(path: Path, map_bytes: int) -> SharedEnvironment:
         if shared is not None:
             shared.holders += 1
             return shared
+        _reserve_lock_file(path)
         try:
             environment = lmdb.open(
                 str(path),
@@ -282,6 +283,19 @@ def acquire(path: Path, map_bytes: int) -> SharedEnvironment:
             raise _translated(error, path) from error
         shared = _table[key] = SharedEnvironment(path, key, environment)
         return shared
+
+
+def _reserve_lock_file(path: Path) -> None:
+    """Take the lock file's room on the disk before LMDB maps it: in a hole, a full disk would be a
+    SIGBUS instead of an error (seen on a full tmpfs). Raises OSError."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    # Closing it drops no lock of ours: in this process the environment is not open.
+    descriptor = os.open(path / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, LOCK_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def release(shared: SharedEnvironment) -> None:

@@ -46,8 +46,8 @@ _TABLE: dict[str, tuple[type[HeadraceError], str, str | None]] = {
     "InvalidAccessKeyId": (
         CredentialsRefused,
         "{endpoint} does not know the access key",
-        "check key_env, profile, credentials_file or AWS_ACCESS_KEY_ID, whichever you use, and that "
-        "it belongs to this store",
+        "check key_env, profile, credentials_file or AWS_ACCESS_KEY_ID, whichever you use, and "
+        "that it belongs to this store",
     ),
     "SignatureDoesNotMatch": (
         CredentialsRefused,
