@@ -123,9 +123,9 @@ class ExtentStore:
         """After a fork: let go of the parent's memory, which would else be held twice over."""
         self._lock = threading.Lock()
         self._arena = None
-        self._memory.close()
         if self._ssd is not None:
-            self._ssd.after_fork_in_child()
+            self._ssd.after_fork_in_child()  # first: it holds views of what waits to be sealed
+        self._memory.close()
 
     def _room(self, held: CachedObject, index: int, pages: range) -> Span | None:
         with self._lock:

@@ -8,14 +8,16 @@ from dataclasses import replace
 
 import pytest
 
+from headrace_cache.extent_store import OBJECT_BYTES
 from headrace_cache.limits import PolicySource
 from headrace_cache.page import PageId
 from headrace_cache.placement import Persistence
 from headrace_cache.policy import BUILT_IN
 from headrace_cache.service import OpenObject
+from headrace_mounts.handles import HeadraceFile
 from headrace_namespace.backends.protocol import Folder
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied, VersionGone
-from headrace_namespace.freshness import CHECK, Freshness
+from headrace_namespace.freshness import CHECK, PINNED, Freshness
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.path import NamespacePath
 from tests.fakes.local_cache import PAGE, Rig
@@ -582,4 +584,36 @@ def test_a_large_folder_is_listed_as_it_arrives() -> None:
     assert lake.asked["list"] == 1
     assert sum(1 for _ in entries) == 4999
     assert lake.asked["list"] == 5
+    rig.service.close()
+
+
+def test_reading_uncached_lines_asks_for_blocks_and_keeps_nothing(
+    governed: Rig, lake: MemoryBackend
+) -> None:
+    lines = b"".join(b"line %d\n" % number for number in range(20_000))
+    lake.put("stream/lines", lines)
+    with HeadraceFile(governed.service.open(path("/lake/stream/lines"))) as file:
+        assert list(file) == lines.splitlines(keepends=True)
+    assert lake.asked["read"] <= 2
+    assert governed.memory.usage().used == 0
+
+
+def test_tiny_objects_are_charged_for_their_bookkeeping(lake: MemoryBackend) -> None:
+    rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE)
+    for number in range(2000):
+        lake.put(str(number), b"x")
+        whole(rig.service.open(path(f"/lake/{number}")))
+    usage = rig.memory.usage()
+    assert usage.used <= 16 * PAGE and usage.objects <= 16 * PAGE // OBJECT_BYTES
+    rig.service.close()
+
+
+def test_a_pinned_mount_keeps_its_first_answer(lake: MemoryBackend) -> None:
+    lake.put("d/a", b"one")
+    rig = Rig({"/lake": lake}, freshness=PINNED)
+    assert whole(rig.service.open(path("/lake/d/a"))) == b"one"
+    lake.put("d/a", b"two")
+    list(rig.service.list(path("/lake/d")))
+    assert whole(rig.service.open(path("/lake/d/a"), CHECK)) == b"two"
+    assert whole(rig.service.open(path("/lake/d/a"))) == b"one"
     rig.service.close()

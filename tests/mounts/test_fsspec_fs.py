@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -365,3 +366,23 @@ def test_what_pinned_settled_holds_in_a_forked_child(fs: Any, silo: Path) -> Non
 def test_an_open_file_is_not_sent_to_another_process(fs: Any) -> None:
     with fs.open("/lake/a.bin") as file, pytest.raises(TypeError, match="send its path"):
         pickle.dumps(file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_forked_child_lets_go_of_its_parents_memory(fs: Any) -> None:
+    file = fs.open("/lake/a.bin")  # an open file must not keep it
+    assert file.read(10)
+    assert "headrace-extent" in Path("/proc/self/maps").read_text()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            held = "headrace-extent" in Path("/proc/self/maps").read_text()
+            os.write(writer, b"held" if held else b"free")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert os.read(reader, 10) == b"free"
+    os.close(reader)
+    file.close()
