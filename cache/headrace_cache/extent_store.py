@@ -120,7 +120,10 @@ class ExtentStore:
         return None if span is None else Fill(self, held, span, pages)
 
     def abandon_in_child(self) -> None:
-        """After a fork: let go of the parent's memory, which would else be held twice over."""
+        """After a fork: let go of the parent's memory, which would else be held twice over.
+
+        What a thread of the parent was moving at the fork stays: its frame holds it for ever.
+        """
         self._lock = threading.Lock()
         self._arena = None
         if self._ssd is not None:
