@@ -13,6 +13,7 @@ from headrace_cache.local_service import LocalService, Parts
 from headrace_cache.placement import Guarantee
 from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.reader import Reader
+from headrace_cache.service import OpenObject
 from headrace_cache.single_flight import Flights
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_namespace.backends.observe import ObservedBackend
@@ -75,3 +76,13 @@ class Rig:
             read_ahead_bytes=0,
         )
         return Parts(reader, self.store, self.namespace, launcher, self.counters)
+
+
+def path(text: str) -> NamespacePath:
+    """A path of the tree."""
+    return NamespacePath.parse(text)
+
+
+def whole(opened: OpenObject) -> bytes:
+    """All bytes of an object."""
+    return opened.read_at(0, opened.version.size)

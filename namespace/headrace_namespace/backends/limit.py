@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from headrace_namespace.backends.protocol import Backend, Folder, ListPage
+from headrace_namespace.backends.wrapper import WrappedBackend
 from headrace_namespace.errors import StoreTimeout
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 
@@ -17,7 +18,7 @@ MOST_REQUESTS = 32
 WAIT_SECONDS = 60.0
 
 
-class LimitedBackend:
+class LimitedBackend(WrappedBackend):
     """Lets at most `most_requests` reach the store at once; the others wait, a bounded time.
 
     Raises StoreTimeout for those that waited `wait_seconds` in vain. It belongs inside the retries,
@@ -30,52 +31,25 @@ class LimitedBackend:
         most_requests: int = MOST_REQUESTS,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._most = most_requests
         self._wait_seconds = wait_seconds
         self._renew()
 
-    @property
-    def name(self) -> str:
-        """As the store's."""
-        return self._inner.name
-
-    @property
-    def stat_is_cheap(self) -> bool:
-        """As the store's."""
-        return self._inner.stat_is_cheap
-
-    def ref(self, key: str) -> ObjectRef:
-        """As the store's; no request."""
-        return self._inner.ref(key)
-
-    def trail(self, key: str) -> tuple[ObjectRef, ...]:
-        """As the store's; no request."""
-        return self._inner.trail(key)
-
-    @property
-    def space(self) -> str:
-        """As the store's."""
-        return self._inner.space
-
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """As the store's, in its turn."""
         with self._slot():
-            return self._inner.stat(key)
+            return self.inner.stat(key)
 
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """As the store's, in its turn."""
         with self._slot():
-            return self._inner.list_page(ref, token)
+            return self.inner.list_page(ref, token)
 
     def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
         """As the store's, in its turn."""
         with self._slot():
-            self._inner.read_into(version, start, target)
-
-    def close(self) -> None:
-        """As the store's."""
-        self._inner.close()
+            self.inner.read_into(version, start, target)
 
     def _renew(self) -> None:
         self._slots = threading.BoundedSemaphore(self._most)

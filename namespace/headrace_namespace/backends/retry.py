@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from headrace_namespace.backends.protocol import Backend, Folder, ListPage
 from headrace_namespace.backends.slow_down import SlowDown
+from headrace_namespace.backends.wrapper import WrappedBackend
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import HeadraceError
 from headrace_namespace.identity import ObjectRef, ObjectVersion
@@ -35,53 +36,26 @@ class RetryPolicy:
         return random * min(self.longest_delay, self.first_delay * 2.0 ** min(failed - 1, 32))
 
 
-class RetryingBackend:
+class RetryingBackend(WrappedBackend):
     """Asks again while the error says that this can help, within the policy's bounds."""
 
     def __init__(self, inner: Backend, clock: Clock, policy: RetryPolicy, random: Random) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._clock = clock
         self._policy = policy
         self._random = random
 
-    @property
-    def name(self) -> str:
-        """As the store's."""
-        return self._inner.name
-
-    @property
-    def stat_is_cheap(self) -> bool:
-        """As the store's."""
-        return self._inner.stat_is_cheap
-
-    def ref(self, key: str) -> ObjectRef:
-        """As the store's; no request."""
-        return self._inner.ref(key)
-
-    def trail(self, key: str) -> tuple[ObjectRef, ...]:
-        """As the store's; no request."""
-        return self._inner.trail(key)
-
-    @property
-    def space(self) -> str:
-        """As the store's."""
-        return self._inner.space
-
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """As the store's, tried again."""
-        return self._persist(lambda: self._inner.stat(key))
+        return self._persist(lambda: self.inner.stat(key))
 
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """As the store's, tried again."""
-        return self._persist(lambda: self._inner.list_page(ref, token))
+        return self._persist(lambda: self.inner.list_page(ref, token))
 
     def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
         """As the store's, tried again from the start of the range."""
-        self._persist(lambda: self._inner.read_into(version, start, target))
-
-    def close(self) -> None:
-        """As the store's."""
-        self._inner.close()
+        self._persist(lambda: self.inner.read_into(version, start, target))
 
     def _persist(self, request: Callable[[], _T]) -> _T:
         begun = self._clock.monotonic()
