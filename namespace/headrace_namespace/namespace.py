@@ -5,6 +5,7 @@ It knows nothing of caches and policy. The freshness contract is kept here, in `
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from headrace_namespace.mount_table import Mount, MountTable
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name, Resolved
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,14 @@ class Namespace:
         token: str | None = None
         while True:
             page = self._page(resolved, store, token, now)
+            if page.unnameable:
+                # Without their names: those of a restricted folder must not reach a log.
+                _log.warning(
+                    "%s: a listed folder holds %d names that no path can spell (such as a//b); "
+                    "they are left out",
+                    store.backend.name,
+                    page.unnameable,
+                )
             if mount.freshness.max_age_seconds > 0:
                 for child in page.children:
                     if child.version is not None and child.settled:

@@ -152,6 +152,19 @@ def test_listings_show_every_name_on_both_mounts(make_world: Callable[..., World
                 assert info["size"] == len(info["name"].split("/", 2)[2].encode())
 
 
+def test_names_that_no_path_can_spell_are_told_of(
+    make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world({"plain": b"x"})
+    world.bucket.put("prefix/odd//double", b"x")
+    world.bucket.put("prefix/odd/../up", b"x")
+    fs = world.fs()
+    assert fs.ls("/s3/odd") == []
+    assert "2 names that no path can spell" in caplog.text and "double" not in caplog.text
+    with pytest.raises(FileNotFoundError):
+        fs.cat_file("/s3/odd//double")
+
+
 def test_frames_are_the_sources(make_world: Callable[..., World], tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {

@@ -36,10 +36,14 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """A part of a folder's listing; `next_token` continues it, None ends it."""
+    """A part of a folder's listing; `next_token` continues it, None ends it.
+
+    `unnameable` counts the names left out because no path of the tree can spell them (`a//b`).
+    """
 
     children: tuple[Listed, ...]
     next_token: str | None
+    unnameable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
