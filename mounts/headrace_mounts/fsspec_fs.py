@@ -170,6 +170,8 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
 
         Raises FileNotFoundError, IsADirectoryError, PermissionError and the stores' errors.
         """
+        if mode == "rb" and not args and kwargs.get("compression") is None:
+            return self._opened(path, kwargs.get("max_age"))
         kwargs["asked_by_reader"] = True
         return AbstractFileSystem.open(self, path, mode, *args, **kwargs)
 

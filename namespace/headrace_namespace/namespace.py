@@ -93,6 +93,8 @@ class Namespace:
         for other in self._stores.values():
             if other.backend.space != backend.space:
                 continue
+            if other.mount is mount and len(trail) == 1:
+                continue  # without a link, its own mount knows it by this one path
             root = self._root_key(other)
             for ref in trail:
                 below = _below(ref.key, root)

@@ -98,7 +98,9 @@ class LocalBackend:
 
         As the kernel goes: name by name, a link's target taking the place of what led to it.
         """
-        path = os.path.abspath(self._path(key))
+        path, found = os.path.abspath(self._path(key)), self.ref(key)
+        if path == found.key:
+            return (found,)  # no link on the way
         steps: list[str] = []
         names, real = path.split("/")[1:], ""
         while names and len(steps) < MOST_LINKS:
@@ -111,7 +113,6 @@ class LocalBackend:
             steps.append("/".join((step, *names[1:])))
             joined = os.path.normpath(os.path.join(real or "/", target, *names[1:]))
             names, real = joined.split("/")[1:], ""
-        found = ObjectRef(STORE, self._real(key))
         return (*(ObjectRef(STORE, step) for step in steps), found)
 
     @property
