@@ -27,6 +27,7 @@ from headrace_cache.placement import Placement
 from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
 from headrace_cache.tiers.protocol import PageTier, TierUsage
 from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.latch import Latch
 
 # Open objects look into spans; they see them through this gate.
 __all__ = ["CachedObject", "ExtentStore", "Fill", "Span"]
@@ -34,6 +35,10 @@ __all__ = ["CachedObject", "ExtentStore", "Fill", "Span"]
 #: What this process's own bookkeeping takes for a small object, as measured; it counts as used
 #: memory, else a tier of tiny objects would hold a multiple of its bound.
 OBJECT_BYTES = 1536
+#: How often, and each time how long at most, a fill waits for room before its readers
+#: read past the cache. Short: a store that stalls may hold much of a small tier.
+MOST_WAITS_FOR_ROOM = 8
+ROOM_SECONDS = 0.1
 #: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
 ARENA_ALIGNMENT = 64
 
@@ -69,6 +74,9 @@ class ExtentStore:
         self._objects: weakref.WeakValueDictionary[tuple[bytes, Placement], CachedObject] = (
             weakref.WeakValueDictionary()
         )
+        #: Fills under way, and what opens when the next of them ends.
+        self._fills = 0
+        self._ended = Latch()
         self._arena: Extent | None = None
         self._arena_numbers = itertools.count()
 
@@ -112,12 +120,18 @@ class ExtentStore:
         Close the fill in any case.
         """
         index = pages.start * self.shape.page_bytes // self.shape.extent_bytes(held.size)
-        span = self._room(held, index, pages)
-        if span is None and self._ssd is not None:
-            # What waits to be sealed cannot leave memory; once it is sealed it can.
-            self._ssd.flush()
-            span = self._room(held, index, pages)
-        return None if span is None else Fill(self, held, span, pages)
+        for _ in range(MOST_WAITS_FOR_ROOM):
+            with self._lock:
+                ended, others = self._ended, self._fills
+                span = self._room(held, index, pages)
+            if span is not None:
+                return Fill(self, held, span, pages)
+            # What is being filled, or waits to be sealed, cannot leave memory now; soon it can.
+            if self._ssd is not None:
+                self._ssd.flush()
+            if others:
+                ended.wait(ROOM_SECONDS)
+        return None
 
     def abandon_in_child(self) -> None:
         """After a fork: let go of the parent's memory, which would else be held twice over.
@@ -131,15 +145,15 @@ class ExtentStore:
         self._memory.close()
 
     def _room(self, held: CachedObject, index: int, pages: range) -> Span | None:
-        with self._lock:
-            span = held.spans.get(index) or self._new_span(held, index)
-            if span is None:
-                return None
-            if not self._charge(held, span, pages):
-                self._memory.drop_if_empty(span.extent)
-                return None
-            span.extent.filling += 1
-            return span
+        span = held.spans.get(index) or self._new_span(held, index)
+        if span is None:
+            return None
+        if not self._charge(held, span, pages):
+            self._memory.drop_if_empty(span.extent)
+            return None
+        span.extent.filling += 1
+        self._fills += 1
+        return span
 
     def usage(self) -> dict[str, TierUsage]:
         """How full each tier is, by its name."""
@@ -181,6 +195,9 @@ class ExtentStore:
         """The fill no longer needs its extent."""
         with self._lock:
             span.extent.filling -= 1
+            self._fills -= 1
+            ended, self._ended = self._ended, Latch()
+        ended.open()
 
     def _page_view(self, held: CachedObject, span: Span, page: int) -> memoryview:
         start = page * self.shape.page_bytes

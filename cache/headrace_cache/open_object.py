@@ -176,19 +176,29 @@ class OpenObject:
         if stop > start and held.memory:
             self._reader.bring(self._pinned, held, start, stop)
         for index, begin, end in self._reader.spans(held, start, stop):
-            span = held.spans.get(index)
             with target[begin - start : end - start] as part:
-                if span is not None and span.has(self._reader.pages(begin, end)):
-                    try:
-                        with memoryview(span.extent.mapping) as whole:
-                            part[:] = whole[span.place(begin, end)]
-                    except ValueError:
-                        pass  # it left the tier just now
-                    else:
-                        self._enter(span, begin, end, hit=False)
+                if self._copied(index, begin, end, part):
+                    continue
+                if held.memory:
+                    # In a tight tier it may have left before its turn came: the SSD may have it.
+                    self._reader.bring(self._pinned, held, begin, end)
+                    if self._copied(index, begin, end, part):
                         continue
                 self._reader.read_past(self._pinned, begin, part)
                 self._served += end - begin
+
+    def _copied(self, index: int, begin: int, end: int, part: memoryview) -> bool:
+        """Copy a range of one extent into `part`; False where memory does not hold all of it."""
+        span = self._held.spans.get(index)
+        if span is None or not span.has(self._reader.pages(begin, end)):
+            return False
+        try:
+            with memoryview(span.extent.mapping) as whole:
+                part[:] = whole[span.place(begin, end)]
+        except ValueError:
+            return False  # it left the tier just now
+        self._enter(span, begin, end, hit=False)
+        return True
 
     def _enter(self, span: Span, start: int, stop: int, *, hit: bool) -> None:
         """Count a read from `span`; entering an extent that was filled before is a use of it."""

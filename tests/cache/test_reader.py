@@ -263,3 +263,17 @@ def test_tiny_objects_are_charged_for_their_bookkeeping(lake: MemoryBackend) -> 
     usage = rig.memory.usage()
     assert usage.used <= 16 * PAGE and usage.objects <= 16 * PAGE // OBJECT_BYTES
     rig.service.close()
+
+
+def test_a_long_read_through_a_tight_tier_fetches_each_byte_once(lake: MemoryBackend) -> None:
+    """Its first extents may leave while its last arrive; then the SSD has them, not the store."""
+    for _ in range(10):
+        rig = Rig(
+            {"/lake": lake}, memory_bytes=16 * PAGE, ssd=DictTier(), read_ahead_bytes=8 * PAGE
+        )
+        data = os.urandom(40 * PAGE)
+        lake.put("a", data)
+        for _ in range(3):
+            assert whole(rig.service.open(path("/lake/a"))) == data
+        assert rig.service.status().bytes_fetched == len(data)
+        rig.service.close()

@@ -41,6 +41,7 @@ class Rig:
     most_extents: int = 64
     policy: PolicySource | None = None
     ssd: DictTier | None = None
+    read_ahead_bytes: int = 0
     freshness: Freshness = CHECK
     tags_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     clock: ManualClock = field(default_factory=ManualClock)
@@ -73,7 +74,7 @@ class Rig:
             launcher=launcher,
             counters=self.counters,
             guarantee=Guarantee.UNATTESTED,
-            read_ahead_bytes=0,
+            read_ahead_bytes=self.read_ahead_bytes,
         )
         return Parts(reader, self.store, self.namespace, launcher, self.counters)
 
