@@ -179,11 +179,20 @@ class MemoryTier:
         self._rule.grown(extent, count)
         return True
 
+    def evict(self, extent: Extent) -> bool:
+        """Let this extent go now; False where it is busy or in use."""
+        if extent.busy:
+            return False
+        self._rule.remove(extent)
+        if self._let_go(extent):
+            return True
+        self._rule.readmit(extent)
+        return False
+
     def drop_if_empty(self, extent: Extent) -> None:
         """Let go of an extent that got no room for its first page."""
-        if extent.bytes_held == 0 and not extent.busy:
-            self._rule.remove(extent)
-            self._let_go(extent)
+        if extent.bytes_held == 0:
+            self.evict(extent)
 
     def usage(self) -> TierUsage:
         """Bytes used and allowed, and how many objects have a page here. Any thread may ask."""
