@@ -120,12 +120,14 @@ class ExtentStore:
         Close the fill in any case.
         """
         index = pages.start * self.shape.page_bytes // self.shape.extent_bytes(held.size)
-        for _ in range(MOST_WAITS_FOR_ROOM):
+        for waited in range(MOST_WAITS_FOR_ROOM):
             with self._lock:
                 ended, others = self._ended, self._fills
                 span = self._room(held, index, pages)
             if span is not None:
                 return Fill(self, held, span, pages)
+            if waited and not others:
+                break  # only readers' views hold memory: waiting brings no room
             # What is being filled, or waits to be sealed, cannot leave memory now; soon it can.
             if self._ssd is not None:
                 self._ssd.flush()
@@ -145,6 +147,7 @@ class ExtentStore:
         self._memory.close()
 
     def _room(self, held: CachedObject, index: int, pages: range) -> Span | None:
+        """The span of these pages, charged and pinned for a fill; the lock is held."""
         span = held.spans.get(index) or self._new_span(held, index)
         if span is None:
             return None

@@ -10,19 +10,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from pathlib import Path
 
 from headrace_cache.limits import PolicySource
 from headrace_cache.policy import DENY_ALL, UNRESTRICTED, Policy
 from headrace_cache.policy_file import parse_policy
 from headrace_namespace.clock import Clock
+from headrace_namespace.config import read_text
 from headrace_namespace.errors import ConfigError
 
 _log = logging.getLogger(__name__)
 
 #: How long a change may go unseen. A look is one stat, about 2 microseconds.
 LOOK_SECONDS = 1.0
-#: A policy is written by hand; more than this is another file.
-MOST_BYTES = 4 << 20
 
 #: What shows of a file's change: inode, size, mtime and ctime; None where it is not there.
 _Looks = tuple[int, int, int, int] | None
@@ -55,12 +55,8 @@ class PolicyWatch:
 
     def _read(self, file: str) -> Policy:
         try:
-            with open(file, "rb") as stream:
-                raw = stream.read(MOST_BYTES + 1)
-            if len(raw) > MOST_BYTES:
-                raise ConfigError(f"{file} has more than {MOST_BYTES} bytes")
-            policy = parse_policy(raw.decode("utf-8-sig"), file)
-        except (OSError, UnicodeDecodeError, ConfigError) as error:
+            policy = parse_policy(read_text(Path(file), "policy file"), file)
+        except ConfigError as error:
             _log.error("nothing is served until the policy file is mended: %s", error)
             return DENY_ALL
         self._good = policy if policy.epoch > self._good.epoch else self._good.also(policy)

@@ -239,7 +239,7 @@ class Reader:
             return
         missing = self._store.missing(held, self.pages(start, stop))
         if missing:
-            self._launcher.submit(lambda: self._launch_quietly(pinned, held, missing))
+            self._launcher.submit(functools.partial(self._launch, pinned, held, missing))
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""
@@ -284,9 +284,6 @@ class Reader:
             except Exception as error:  # closed, or no thread to be had
                 self._flights.land(flight, error)
         return (*mine, *others)
-
-    def _launch_quietly(self, pinned: Pinned, held: CachedObject, missing: Sequence[int]) -> None:
-        self._launch(pinned, held, missing)
 
     def _fly(self, pinned: Pinned, held: CachedObject, flight: Flight) -> None:
         error: BaseException | None = None

@@ -25,7 +25,7 @@ from headrace_mounts.standard_folders import (
     state_folder,
 )
 from headrace_namespace.clock import Clock, SystemClock
-from headrace_namespace.config import Table, parse_toml, table_from
+from headrace_namespace.config import Table, parse_toml, read_text, table_from
 from headrace_namespace.declaration import BackendContext, MountDeclaration
 from headrace_namespace.errors import ConfigError, InvalidPath, NameTooLong
 from headrace_namespace.freshness import Freshness
@@ -44,8 +44,6 @@ DEFAULT_SSD_BYTES = 20 << 30
 LEAST_MEMORY_BYTES = 8 << 20
 #: Below this the tier's own bookkeeping takes more room than the pages that it could keep.
 LEAST_SSD_BYTES = 64 << 20
-#: A configuration is written by hand; more than this is the wrong file, or a device.
-MAX_FILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +128,6 @@ def _named(name: str | os.PathLike[str], what: str) -> Path:
     if not file.exists():
         raise ConfigError(f"{what} is not there: {file}")
     return file
-
-
-def read_text(file: Path, what: str) -> str:
-    """The text of a file written by hand, its byte order mark dropped; `what` names it in errors.
-
-    Raises ConfigError where it cannot be read, is not UTF-8, or has more than `MAX_FILE_BYTES`.
-    """
-    try:
-        with file.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"the {what} {file} cannot be read: {error.strerror}") from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise ConfigError(f"the {what} {file} has more than {MAX_FILE_BYTES} bytes")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"the {what} {file} is not UTF-8 text (line {line})") from None
 
 
 _REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")

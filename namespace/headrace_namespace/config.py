@@ -12,6 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from headrace_namespace.errors import ConfigError
@@ -21,6 +22,29 @@ _TYPE_NAMES = {str: "a text", int: "a whole number", bool: "true or false"}
 
 #: Where a key stands in a document: ("mount", 0, "options", "endpoint_url").
 Place = tuple[str | int, ...]
+
+
+#: A configuration is written by hand; more than this is the wrong file, or a device.
+MAX_FILE_BYTES = 4 << 20
+
+
+def read_text(file: Path, what: str) -> str:
+    """The text of a file written by hand, its byte order mark dropped; `what` names it in errors.
+
+    Raises ConfigError where it cannot be read, is not UTF-8, or has more than `MAX_FILE_BYTES`.
+    """
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"the {what} {file} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(f"the {what} {file} has more than {MAX_FILE_BYTES} bytes")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"the {what} {file} is not UTF-8 text (line {line})") from None
 
 
 def parse_toml(text: str, name: str) -> Table:

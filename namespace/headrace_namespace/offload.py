@@ -33,14 +33,14 @@ class Offload:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._lock = allocate_lock()
         self._started = 0
         self._free = 0
         self._closed = False
         self._inside = threading.local()
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], object]) -> None:
         """Do `work` on a thread; it handles its own errors. Raises StoreTimeout once closed."""
         with self._lock:
             if self._closed:

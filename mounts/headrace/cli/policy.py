@@ -31,7 +31,7 @@ def check(file: str, as_json: bool) -> None:
     Example: headrace policy check policy.toml
     """
     from headrace_cache.opening import check_policy
-    from headrace_mounts.settings import read_text
+    from headrace_namespace.config import read_text
 
     try:
         epoch, rules = check_policy(read_text(Path(file), "policy file"), file)

@@ -33,7 +33,6 @@ FORMAT = 1
 
 META, OBJECTS, PAGES = "meta", "objects", "pages"
 SEGMENTS, QUEUE, CONTENTS = "segments", "queue", "contents"
-DATABASES = (META, OBJECTS, PAGES, SEGMENTS, QUEUE, CONTENTS)
 
 FORMAT_KEY = b"format"
 KEY_KEY = b"key"

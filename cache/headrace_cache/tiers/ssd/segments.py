@@ -133,11 +133,6 @@ class SegmentReader:
                 done += count
         return True
 
-    def drop(self, segment: int) -> None:
-        """Close one file, as soon as nobody reads from it."""
-        with self._lock:
-            self._drop(segment)
-
     def drop_unlinked(self) -> None:
         """Close the files of segments that left, whose bytes the disk would keep for us."""
         with self._lock:
