@@ -10,6 +10,11 @@
        |- NotFolder         (NotADirectoryError)  a folder was asked for
        |- NameTooLong       (ENAMETOOLONG)        the store cannot hold such a name
        |- ReadOnly          (EROFS)               this path cannot be written
+       |- AlreadyExists     (FileExistsError)     something is there, where nothing was to be
+       |- FolderNotEmpty    (ENOTEMPTY)           a folder with something in it cannot be removed
+       |- WriteConflict     (ESTALE)              somebody else replaced what was to be replaced;
+       |                                          read it again
+       |- StoreFull         (ENOSPC)              the store has no room for it
        |- AccessRefused     (PermissionError)     the store knows us and says no
        |  |- CredentialsRefused                   the store does not accept who we say we are
        |  `- ClockSkewed                          this machine's clock is too far off to sign
@@ -125,6 +130,30 @@ class ReadOnly(HeadraceError, OSError):
     """The path cannot be written through headrace."""
 
     errno_value = errno.EROFS
+
+
+class AlreadyExists(HeadraceError, FileExistsError):
+    """Something has this path, and the write was to be made only where nothing has."""
+
+    errno_value = errno.EEXIST
+
+
+class FolderNotEmpty(HeadraceError, OSError):
+    """The folder still holds something, so it is not removed."""
+
+    errno_value = errno.ENOTEMPTY
+
+
+class WriteConflict(HeadraceError, OSError):
+    """The object is no longer the version that the write was to replace; nothing was written."""
+
+    errno_value = errno.ESTALE
+
+
+class StoreFull(HeadraceError, OSError):
+    """The store has no room left, or the object would be larger than it can hold."""
+
+    errno_value = errno.ENOSPC
 
 
 class AccessRefused(HeadraceError, PermissionError):

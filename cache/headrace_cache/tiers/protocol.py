@@ -8,11 +8,12 @@ one folder. `tests/conformance/page_tier_suite.py` holds every kind to these sen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from headrace_cache.page import PageId
+from headrace_cache.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,27 @@ class TierUsage:
     used: int
     limit: int
     objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPage:
+    """A page that the tier holds: its index, its bytes, and when it was stored (seconds since the
+    epoch, whole)."""
+
+    index: int
+    bytes: int
+    stored_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """What a purge destroyed. `verified`: a look afterwards found no key of these scopes."""
+
+    scopes: Sequence[Scope]
+    objects: int
+    bytes: int
+    method: str
+    verified: bool
 
 
 class PageTier(Protocol):
@@ -34,8 +56,11 @@ class PageTier(Protocol):
         """
         ...
 
-    def store(self, pages: Sequence[tuple[PageId, memoryview]]) -> None:
-        """Keep these pages where there is room; the caller's memory is free after the return."""
+    def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
+        """Keep these pages where there is room; the caller's memory is free after the return.
+
+        `scope` says by which folders their object is reached, for a later `purge`.
+        """
         ...
 
     def holds(self, page: PageId) -> bool:
@@ -44,6 +69,37 @@ class PageTier(Protocol):
 
     def forget(self, version: bytes) -> int:
         """Forget every page of the version with this digest; the number of bytes forgotten."""
+        ...
+
+    def purge(self, covers: Callable[[Scope], bool]) -> PurgeReport | None:
+        """Destroy the keys of every object whose scope `covers` says yes to, at once and for all
+        processes: from the return on, no copy of their pages can be opened by anybody.
+
+        None where no scope is covered. It raises OSError where that could not be done, so that the
+        caller serves nothing that depends on it.
+        """
+        ...
+
+    def inspect(self, version: bytes) -> Sequence[HeldPage]:
+        """The pages held of the version with this digest, by index."""
+        ...
+
+    def expire(self, version: bytes, before: float) -> int:
+        """Forget the version's pages that were stored before this time (seconds since the epoch);
+        their bytes."""
+        ...
+
+    def pin(self, version: bytes) -> bool:
+        """Keep the version's pages from being evicted; False where the room for pinned ones (half
+        of the limit) is used up, or the tier cannot."""
+        ...
+
+    def unpin(self, version: bytes) -> bool:
+        """Let them be evicted again; whether they were pinned."""
+        ...
+
+    def pinned(self, version: bytes) -> bool:
+        """Whether the version is pinned."""
         ...
 
     def usage(self) -> TierUsage:

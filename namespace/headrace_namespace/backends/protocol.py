@@ -8,11 +8,13 @@ the mount: `a/b.parquet`, and the empty key is the mount's own root. The conform
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from typing import Protocol, TypeAlias
 
 from headrace_namespace.clock import Clock
+from headrace_namespace.errors import HeadraceError
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 
 
@@ -53,6 +55,60 @@ class BackendContext:
     clock: Clock
     environ: Mapping[str, str]
     base_folder: str
+
+
+class There(Enum):
+    """What must be there for a write to be made, where no one version is meant."""
+
+    ANYTHING = "anything"
+    NOTHING = "nothing"
+
+
+#: The condition of a write: anything may be there, nothing may, or exactly this version must.
+Expected: TypeAlias = There | ObjectVersion
+
+#: What an upload may begin with has at least so many bytes: S3's smallest part is 5 MiB.
+LEAST_BASE_BYTES = 8 << 20
+
+#: The most keys that one `Backend.delete` is given: as many as one request of S3 takes.
+MOST_DELETED = 1000
+
+
+class Upload(Protocol):
+    """A new object on its way, part by part; nobody sees any of it before `commit`.
+
+    The parts together are the object: each but the last has exactly `part_bytes(index)` bytes, and
+    the last at least one. End an upload by `commit` or `abort`, in any case.
+    """
+
+    @property
+    def parallel_parts(self) -> int:
+        """How many parts may be put at the same time; 1 where they must come in order."""
+        ...
+
+    def part_bytes(self, index: int) -> int:
+        """How long part `index` must be, unless it is the last."""
+        ...
+
+    def put_part(self, index: int, data: memoryview) -> None:
+        """Send one part. The same part may be put again after an error, and takes the place of
+        what was sent before. Raises StoreFull where the store cannot hold so much."""
+        ...
+
+    def commit(self, parts: int) -> ObjectVersion:
+        """Let the object of parts 0 to `parts` (exclusive) take its place, whole and at once; the
+        version that the store gives it.
+
+        Raises WriteConflict or AlreadyExists where the upload's condition does not hold; the
+        upload is then over, and what was there stays. After another error, whether it was made is
+        unknown, and `commit` may be tried again or `abort` called.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Give it up, and let the store forget its parts. Does nothing after the end; never
+        raises."""
+        ...
 
 
 class Backend(Protocol):
@@ -117,6 +173,57 @@ class Backend(Protocol):
         Raises VersionGone where the object was replaced or deleted. What `target` holds after an
         error is undefined; without one it never holds bytes of another version.
         """
+        ...
+
+    def put(self, ref: ObjectRef, data: memoryview, expected: Expected) -> ObjectVersion:
+        """Write a small object whole, at once, and return the version that the store gives it.
+
+        Who reads meanwhile gets the old object or the new one, whole. A local store makes the
+        folders above it. Raises WriteConflict or AlreadyExists where the condition does not hold,
+        IsFolder where a folder is in the way, ReadOnly, StoreFull. A kept condition is atomic where
+        the store offers that; where it does not, the backend's docstring says how near it comes.
+        """
+        ...
+
+    def begin_upload(
+        self, ref: ObjectRef, expected: Expected, base: ObjectVersion | None = None
+    ) -> Upload:
+        """Begin to write an object of any size, in bounded memory.
+
+        With `base`, a version in this same store of at least `LEAST_BASE_BYTES`, the new object
+        begins with its bytes, which the store copies by itself. Raises VersionGone where the base
+        was replaced; else as `put`.
+        """
+        ...
+
+    def copy(self, source: ObjectVersion, ref: ObjectRef, expected: Expected) -> ObjectVersion:
+        """Copy an object within this store (`source.ref.store` is `ref.store`), without its bytes
+        coming here. Raises VersionGone where the source was replaced; else as `put`."""
+        ...
+
+    def rename(self, key: str, to: ObjectRef) -> bool:
+        """Give a file, or a folder with all in it, another name in this store, in one step.
+
+        False where the store cannot do that in one step; nothing has happened then. A file takes
+        the place of a file. A symbolic link is renamed itself. Raises NotFound, IsFolder (a file
+        onto a folder), NotFolder (a folder onto a file), FolderNotEmpty.
+        """
+        ...
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, HeadraceError]:
+        """Delete objects (a symbolic link itself, not what it leads to), at most `MOST_DELETED`.
+
+        Those that were not there count as deleted. Returns what went wrong by key, and raises where
+        nothing could be asked at all. A folder's key answers IsFolder, or counts as not there.
+        """
+        ...
+
+    def make_folder(self, key: str) -> None:
+        """Make an empty folder, and those above it. Raises AlreadyExists."""
+        ...
+
+    def remove_folder(self, key: str) -> None:
+        """Remove an empty folder. Raises NotFound, NotFolder, FolderNotEmpty."""
         ...
 
     def close(self) -> None:
