@@ -10,13 +10,15 @@ from pathlib import Path
 class CacheSettings:
     """Where the cache lies and how many bytes each tier may hold; `ssd_bytes` 0 means no SSD tier.
 
-    `folder` is absolute with its links resolved; `key_file` lies outside of it.
+    `folder` is absolute with its links resolved; `key_file` lies outside of it, and so does
+    `state_folder`, which holds what must outlive the cache.
     """
 
     folder: Path
     memory_bytes: int
     ssd_bytes: int
     key_file: Path
+    state_folder: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from headrace_cache.page import page_range, runs
 from headrace_cache.placement import Guarantee, MetadataKeeping, Placement
 from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
+from headrace_cache.scope import Scope
 from headrace_cache.service import PolicyExplanation
 from headrace_cache.single_flight import Flight, Flights
 from headrace_namespace.entry import Entry
@@ -31,10 +32,11 @@ from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied, VersionG
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES, Counters
+from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath, other_spelling
-from headrace_namespace.resolution import Resolved
+from headrace_namespace.resolution import Name, Resolved
 
 #: One request to a store: large enough that its fixed cost does not matter (measured best on S3).
 REQUEST_BYTES = 8 << 20
@@ -54,12 +56,14 @@ class Governed:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What an open settled: path and mount, the version, and where its bytes may be kept."""
+    """What an open settled: path and mount, the version, where its bytes may be kept, and the names
+    by which the policy judged it."""
 
     path: NamespacePath
-    mount: NamespacePath
+    mount: Mount
     version: ObjectVersion
     placement: Placement
+    names: tuple[Name, ...]
 
 
 class Reader:
@@ -92,13 +96,17 @@ class Reader:
     def pin(self, path: NamespacePath, freshness: Freshness | None = None) -> Pinned:
         """The object at `path`, its version pinned. Raises NotFound, IsFolder, PolicyDenied."""
         governed, entry = self._found(path, freshness, reading=True)
-        if entry.version is None or entry.mount is None:
+        mount = governed.resolved.mount
+        if entry.version is None or mount is None:
             raise IsFolder(f"{path} is a folder", path=path.text)
-        return Pinned(path, entry.mount, entry.version, governed.placement)
+        names = governed.resolved.names
+        return Pinned(path, mount, entry.version, governed.placement, names)
 
     def attach(self, pinned: Pinned) -> CachedObject:
         """What the tiers hold, and may hold, of this version under its placement."""
-        held, new = self._store.attach(pinned.version, pinned.placement)
+        held, new = self._store.attach(
+            pinned.version, pinned.placement, Scope.of(pinned.names)
+        )
         if new and not pinned.placement.allows_ssd:
             # A looser policy may have let it be sealed before: its key is destroyed.
             self._launcher.run(lambda: self._store.forget_sealed(held))

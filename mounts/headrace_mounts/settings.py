@@ -183,8 +183,12 @@ def _mount(table: Table, environ: Mapping[str, str]) -> MountDeclaration:
     for key, value in options.plain().items():
         if isinstance(value, str):
             _refuse_credentials(options, key, value)
+    read_only = table.boolean("read_only", False)
+    ttl = table.seconds("ttl", 0) if "ttl" in table else None
+    if ttl == 0:
+        raise table.error("ttl", "is 0", "leave it out, or let the policy say no-cache")
     table.done()
-    return MountDeclaration(Mount(path, url, freshness, tags), options)
+    return MountDeclaration(Mount(path, url, freshness, tags, read_only, ttl), options)
 
 
 def _freshness(table: Table) -> Freshness:
@@ -226,11 +230,21 @@ def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSetti
     ssd = table.size("ssd", DEFAULT_SSD_BYTES)
     if 0 < ssd < LEAST_SSD_BYTES:
         raise table.error("ssd", "must be at least 64MiB, or 0 for no SSD tier")
+    name = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
     if table.optional_text("key_file") is None:
-        name = hashlib.sha256(os.fsencode(real)).hexdigest()[:16] + ".key"
-        key_file = state_folder(environ) / name
+        key_file = state_folder(environ) / f"{name}.key"
     else:
         key_file = _file(table, "key_file", folder, environ)
+    if table.optional_text("state_folder") is None:
+        state = state_folder(environ) / f"{name}.state"
+    else:
+        state = _file(table, "state_folder", folder, environ)
+    if Path(os.path.realpath(state)).is_relative_to(real):
+        raise table.error(
+            "state_folder",
+            f"{state} lies inside the cache's folder, which may be deleted at any time",
+            f"put it outside of {real}",
+        )
     if Path(os.path.realpath(key_file)).is_relative_to(real):
         raise table.error(
             "key_file",
@@ -239,7 +253,7 @@ def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSetti
             f"put it outside of {real}",
         )
     table.done()
-    return CacheSettings(real, memory, ssd, key_file)
+    return CacheSettings(real, memory, ssd, key_file, state)
 
 
 def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySource:

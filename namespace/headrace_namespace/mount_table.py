@@ -21,6 +21,10 @@ class Mount:
     url: str
     freshness: Freshness = CHECK
     tags: tuple[str, ...] = field(default=())
+    #: Whether writes are refused, whatever the store would allow.
+    read_only: bool = False
+    #: How long the cache may hold a byte of it after it was fetched; None for as long as it likes.
+    ttl_seconds: float | None = None
 
 
 class MountTable:

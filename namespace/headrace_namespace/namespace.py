@@ -15,7 +15,7 @@ from headrace_namespace.clock import Clock
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError, NotFolder, NotFound
 from headrace_namespace.freshness import PINNED, Freshness
-from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.metadata.listings import Listings
 from headrace_namespace.metadata.protocol import MetadataStore, Observation
 from headrace_namespace.mount_table import Mount, MountTable
@@ -41,6 +41,23 @@ class MountedStore:
     looks: Offload
 
 
+class _Tree:
+    """The mount table and its stores at one moment; a change of mounts makes another."""
+
+    def __init__(self, stores: Sequence[MountedStore]) -> None:
+        self.table = MountTable(store.mount for store in stores)
+        self.stores = {store.mount: store for store in stores}
+        # A remote store's place never moves; a local folder's may, when a link on its way does.
+        self._fixed_roots = {
+            store.mount: store.backend.ref("").key
+            for store in stores
+            if not store.backend.stat_is_cheap
+        }
+
+    def root_key(self, store: MountedStore) -> str:
+        return self._fixed_roots.get(store.mount) or store.backend.ref("").key
+
+
 class Namespace:
     """The tree. Safe to use from many threads."""
 
@@ -51,51 +68,64 @@ class Namespace:
         listings: Listings,
         clock: Clock,
     ) -> None:
-        self._table = MountTable(store.mount for store in stores)
-        self._stores = {store.mount.path: store for store in stores}
+        self._tree = _Tree(stores)
         self._metadata = metadata
         self._listings = listings
         self._clock = clock
-        # A remote store's place never moves; a local folder's may, when a link on its way does.
-        self._fixed_roots = {
-            store.mount.path: store.backend.ref("").key
-            for store in stores
-            if not store.backend.stat_is_cheap
-        }
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
         """The mount table's lines."""
-        return self._table.mounts
+        return self._tree.table.mounts
 
     def requests(self) -> Mapping[str, Mapping[str, int]]:
         """How often each operation was asked of each mount's store."""
-        return {path.text: store.observed.requests() for path, store in self._stores.items()}
+        stores = self._tree.stores.values()
+        return {store.mount.path.text: store.observed.requests() for store in stores}
+
+    def store_of(self, mount: Mount) -> MountedStore:
+        """The store behind a mount. Raises NotFound where it was unmounted since."""
+        store = self._tree.stores.get(mount)
+        if store is None:
+            raise NotFound(f"{mount.path} was unmounted", path=mount.path.text)
+        return store
+
+    def written(self, ref: ObjectRef, version: ObjectVersion | None) -> None:
+        """This process has just made this version of the object, or (None) deleted it: no earlier
+        answer of the store may stand in for that."""
+        folder, _, _ = str(ref).rpartition("/")
+        self._listings.forget(folder)
+        self._listings.forget(str(ref))
+        if version is None:
+            self._metadata.forget(ref)
+        else:
+            self._metadata.put(Observation(version, self._clock.monotonic()))
 
     def resolve(self, path: NamespacePath) -> Resolved:
         """Where `path` leads, and by which other names; no remote store is asked.
 
         Raises NotFound where no mount answers for it.
         """
-        mount = self._table.find(path)
+        tree = self._tree
+        mount = tree.table.find(path)
         if mount is None:
-            if not self._table.names_below(path) and path.text != "/":
+            if not tree.table.names_below(path) and path.text != "/":
                 raise NotFound(
                     f"no mount answers for {path}",
                     path=path.text,
                     hint=f"mounted: {', '.join(m.path.text for m in self.mounts)}",
                 )
             return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
-        backend = self._stores[mount.path].backend
+        backend = tree.stores[mount].backend
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
         trail = backend.trail(key)
-        for other in self._stores.values():
+        for other in tree.stores.values():
             if other.backend.space != backend.space:
                 continue
             if other.mount is mount and len(trail) == 1:
                 continue  # without a link, its own mount knows it by this one path
-            root = self._root_key(other)
+            root = tree.root_key(other)
             for ref in trail:
                 below = _below(ref.key, root)
                 if below is not None and (alias := other.mount.path.below(below)) != path:
@@ -114,13 +144,13 @@ class Namespace:
         if mount is None:
             return Entry(path, None)
         version = self._observe(resolved, mount, freshness, opening=opening)
-        if version is None and self._table.names_below(path):
+        if version is None and self._tree.table.names_below(path):
             return Entry(path, mount.path)
         if version is None:
             raise NotFound(
                 f"{path} does not exist",
                 path=path.text,
-                store=self._stores[mount.path].backend.name,
+                store=self.store_of(mount).backend.name,
                 hint=_escape_hint(path),
             )
         return Entry(path, mount.path, version if isinstance(version, ObjectVersion) else None)
@@ -131,7 +161,7 @@ class Namespace:
         Raises NotFound.
         """
         path, mount = resolved.path, resolved.mount
-        mounted = self._table.names_below(path)
+        mounted = self._tree.table.names_below(path)
         for name, point in mounted.items():
             yield self._mount_point(path.child(name), point)
         if mount is None:
@@ -147,18 +177,18 @@ class Namespace:
                 raise error.at(path=path.text) from None
 
     def read_into(
-        self, mount: NamespacePath, version: ObjectVersion, start: int, target: memoryview
+        self, mount: Mount, version: ObjectVersion, start: int, target: memoryview
     ) -> None:
         """Fill `target` with this version's bytes from `start` on. Raises VersionGone."""
-        self._stores[mount].backend.read_into(version, start, target)
+        self.store_of(mount).backend.read_into(version, start, target)
 
-    def fetchers(self, mount: NamespacePath) -> Offload:
+    def fetchers(self, mount: Mount) -> Offload:
         """The threads that fetch from this mount's store."""
-        return self._stores[mount].fetchers
+        return self.store_of(mount).fetchers
 
     def close(self) -> None:
         """Let go of every store."""
-        for store in self._stores.values():
+        for store in self._tree.stores.values():
             store.fetchers.close()
             store.looks.close()
             store.backend.close()
@@ -171,7 +201,7 @@ class Namespace:
         Who asks for a freshness of their own gets exactly that: no listing stands in then.
         """
         assert resolved.ref is not None  # it has a mount
-        store, ref, now = self._stores[mount.path], resolved.ref, self._clock.monotonic()
+        store, ref, now = self.store_of(mount), resolved.ref, self._clock.monotonic()
         max_age = (freshness or mount.freshness).max_age_seconds
         if max_age > 0:
             known = self._metadata.get(ref)
@@ -222,7 +252,7 @@ class Namespace:
             self._metadata.put(observation)
 
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
-        store, now = self._stores[mount.path], self._clock.monotonic()
+        store, now = self.store_of(mount), self._clock.monotonic()
         token: str | None = None
         while True:
             page = self._page(resolved, store, token, now)
@@ -276,7 +306,8 @@ class Namespace:
 
     def _mount_point(self, path: NamespacePath, point: NamespacePath | None) -> Entry:
         """How a mount point shows in its parent: never waiting for a store that may be far."""
-        store = self._stores.get(point) if point is not None else None
+        mount = self._tree.table.find(point) if point is not None else None
+        store = self._tree.stores.get(mount) if mount is not None else None
         if store is not None and store.backend.stat_is_cheap:
             try:
                 found = store.backend.stat("")
@@ -285,9 +316,6 @@ class Namespace:
             if isinstance(found, ObjectVersion):
                 return Entry(path, point, found)
         return Entry(path, point)
-
-    def _root_key(self, store: MountedStore) -> str:
-        return self._fixed_roots.get(store.mount.path) or store.backend.ref("").key
 
 
 def _below(key: str, root: str) -> str | None:

@@ -113,6 +113,13 @@ class Listings:
                 self._drop(folder)
             self._changed.notify_all()
 
+    def forget(self, folder: str) -> None:
+        """Something in `folder` was written: what is listed of it no longer stands for anything."""
+        if folder in self._folders:
+            with self._changed:
+                self._drop(folder)
+                self._changed.notify_all()
+
     def _make_room(self) -> None:
         while self._held > self._most_children and self._folders:
             self._drop(next(iter(self._folders)))
