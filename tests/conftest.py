@@ -36,6 +36,14 @@ class Bucket:
         self.client.delete_object(Bucket=self.name, Key=key)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Services opened in tests that name no state folder keep nothing in the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def rgw() -> Iterator[RgwServer]:
     """A real S3 server (Ceph's), started by the first test that asks for it."""

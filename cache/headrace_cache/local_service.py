@@ -8,16 +8,24 @@ that were open go on, from what their mappings hold and then from the new parts.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace_cache.extent_store import ExtentStore
+from headrace_cache.holding import Holding
 from headrace_cache.open_object import OpenObject
+from headrace_cache.policy_watch import Patrol
+from headrace_cache.purging import Purging
 from headrace_cache.reader import Reader
-from headrace_cache.service import PolicyExplanation, Status
+from headrace_cache.service import OpenWriter, PolicyExplanation, Purge, Status, Totals, Why
+from headrace_cache.totals import TotalsKeeper
+from headrace_cache.writer import Writer
+from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import ConfigError
+from headrace_namespace.errors import ConfigError, HeadraceError
 from headrace_namespace.freshness import Freshness
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.metadata.ledger import Ledger
 from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES, Counters
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
@@ -34,6 +42,11 @@ class Parts:
     namespace: Namespace
     launcher: Offload
     counters: Counters
+    writer: Writer
+    ledger: Ledger
+    totals: TotalsKeeper
+    purging: Purging
+    patrol: Patrol
 
 
 class LocalService:
@@ -54,6 +67,11 @@ class LocalService:
         """The reader to use now; in a forked child, another than the parent's."""
         return self._now().reader
 
+    def holding(self) -> Holding:
+        """What looks after what is held, now."""
+        parts = self._now()
+        return Holding(parts.reader, parts.store, self._purges)
+
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is."""
         return self.reader().stat(path, freshness)
@@ -64,15 +82,75 @@ class LocalService:
 
     def open(self, path: NamespacePath, freshness: Freshness | None = None) -> OpenObject:
         """The object, its version pinned."""
-        return OpenObject(self, self.reader().pin(path, freshness))
+        parts = self._now()
+        parts.totals.add_if_due()
+        return OpenObject(self, parts.reader.pin(path, freshness))
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and why."""
         return self.reader().explain(path)
 
+    def drop(self, path: NamespacePath) -> int:
+        """Forget what the cache holds of the object's version of now; how many bytes."""
+        return self.holding().drop(path)
+
+    def pin(self, path: NamespacePath) -> int:
+        """Bring the object into the SSD tier whole and keep it there; its bytes."""
+        return self.holding().pin(path)
+
+    def unpin(self, path: NamespacePath) -> int:
+        """Let a pinned object leave again when its turn comes; its bytes, 0 if it was not."""
+        return self.holding().unpin(path)
+
+    def why(self, path: NamespacePath) -> Why:
+        """Why the object's bytes are where they are."""
+        return self.holding().why(path)
+
+    def create(
+        self, path: NamespacePath, *, exclusive: bool = False, if_version: str | None = None
+    ) -> OpenWriter:
+        """Write an object anew, or in place of what is there."""
+        return self._now().writer.create(path, exclusive=exclusive, if_version=if_version)
+
+    def append(self, path: NamespacePath) -> OpenWriter:
+        """Write an object that begins with what is there now."""
+        return self._now().writer.append(path)
+
+    def copy(
+        self, source: NamespacePath, target: NamespacePath, *, exclusive: bool = False
+    ) -> ObjectVersion:
+        """Copy one object; the new version."""
+        return self._now().writer.copy(source, target, exclusive=exclusive)
+
+    def rename(self, source: NamespacePath, target: NamespacePath) -> bool:
+        """Give a file or folder another name in one step; False where that cannot be."""
+        return self._now().writer.rename(source, target)
+
+    def delete(self, paths: Sequence[NamespacePath]) -> Mapping[NamespacePath, HeadraceError]:
+        """Delete objects; what went wrong, by path."""
+        return self._now().writer.delete(paths)
+
+    def make_folder(self, path: NamespacePath, *, exist_ok: bool = False) -> None:
+        """Make a folder, and those above it."""
+        self._now().writer.make_folder(path, exist_ok=exist_ok)
+
+    def remove_folder(self, path: NamespacePath) -> None:
+        """Remove an empty folder."""
+        self._now().writer.remove_folder(path)
+
     def mounts(self) -> Sequence[Mount]:
         """The mount table."""
         return self._now().namespace.mounts
+
+    def add_mount(
+        self, declaration: MountDeclaration, *, over: bool = False, checked: bool = True
+    ) -> Sequence[Mount]:
+        """Mount a store, for every process; the other mounts that may reach the same objects."""
+        return self._now().namespace.add_mount(declaration, over=over, checked=checked)
+
+    def remove_mount(self, path: NamespacePath) -> None:
+        """Undo `add_mount`."""
+        self._now().namespace.remove_mount(path)
 
     def status(self) -> Status:
         """What the cache holds and has done."""
@@ -87,18 +165,28 @@ class LocalService:
             requests=parts.namespace.requests(),
         )
 
+    def totals(self) -> Totals:
+        """What all processes that share the cache folder have done."""
+        return self._now().totals.totals()
+
     def flush(self) -> None:
         """Return when the next process will find warm what was read and may be kept."""
-        self._now().store.flush()
+        parts = self._now()
+        parts.store.flush()
+        parts.totals.add()
 
     def close(self) -> None:
         """Flush, and let go of memory, files and connections."""
         with self._lock:
             parts, self._parts, self._closed = self._parts, None, True
         if parts is not None:
+            parts.patrol.close()
+            parts.writer.close()
             parts.launcher.close()
             parts.namespace.close()
             parts.store.close()
+            parts.totals.close()
+            parts.ledger.close()
 
     def after_fork_in_child(self) -> None:
         """Put the parent's parts away; called in the child before anything else runs."""
@@ -106,6 +194,11 @@ class LocalService:
         self._lock = threading.Lock()
         if parts is not None:
             parts.store.abandon_in_child()
+
+    def _purges(self, path: NamespacePath) -> Sequence[Purge]:
+        """The records of purges that took bytes of the path's folder."""
+        parts = self._now()
+        return parts.purging.purges_of(parts.reader.names_of(path))
 
     def _now(self) -> Parts:
         parts = self._parts

@@ -9,6 +9,7 @@ import io
 from typing import Protocol
 
 from headrace_cache.extent_store import CachedObject, Span
+from headrace_cache.holding import Holding
 from headrace_cache.reader import Pinned, Reader
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
@@ -23,6 +24,10 @@ class Home(Protocol):
 
     def reader(self) -> Reader:
         """The reader to use now."""
+        ...
+
+    def holding(self) -> Holding:
+        """What looks after what is held, now."""
         ...
 
 
@@ -106,6 +111,12 @@ class OpenObject:
                 self._enter(span, start, stop, hit=hit)
                 return view
         return self.read_at(start, stop)
+
+    def warm(self, start: int, stop: int) -> int:
+        """Bring a range into the cache; the bytes that had to be fetched from the store."""
+        start, stop = self._bounds(start, stop)
+        held = self._current()
+        return self._home.holding().warm(self._pinned, held, start, stop)
 
     def close(self) -> None:
         """Let go; later reads raise ValueError."""
@@ -214,9 +225,14 @@ class OpenObject:
                 self._reader.bring_ahead(self._pinned, self._held, begin, end)
 
     def _current(self) -> CachedObject:
-        """What is held by the reader of this process: after a fork, look again."""
-        reader = self._home.reader()
-        if reader is not self._reader:
-            self._reader = reader
-            self._held = reader.attach(self._pinned)
-        return self._held
+        """What is held by the reader of this process, under the policy of now.
+
+        After a fork, or a change of the policy, it is looked for again. Raises PolicyDenied.
+        """
+        reader, held = self._home.reader(), self._held
+        if reader is not self._reader or held.withdrawn or not reader.is_judged(self._pinned):
+            self._private = (0, b"")
+            pinned = reader.judged(self._pinned, anew=True)
+            held = reader.attach(pinned)
+            self._reader, self._pinned, self._held = reader, pinned, held
+        return held

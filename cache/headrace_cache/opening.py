@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 
 from headrace_cache.eviction.s3_fifo import S3Fifo
@@ -13,21 +14,36 @@ from headrace_cache.local_service import LocalService, Parts
 from headrace_cache.page import PAGE_BYTES
 from headrace_cache.placement import Guarantee
 from headrace_cache.policy_file import parse_policy
-from headrace_cache.policy_watch import PolicyWatch
+from headrace_cache.policy_watch import Patrol, PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES
+from headrace_cache.purge_records import PurgeRecords
+from headrace_cache.purging import Purging
 from headrace_cache.reader import Reader
 from headrace_cache.service import CacheService
 from headrace_cache.single_flight import Flights
+from headrace_cache.staging import Staging
 from headrace_cache.tiers.backing import most_extents
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.write_behind import WriteBehindTier
+from headrace_cache.totals import FetchCounters, TotalsKeeper
+from headrace_cache.writer import Writer
+from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
+from headrace_namespace.metadata.ledger import (
+    Book,
+    Ledger,
+    LedgerFault,
+    MemoryLedger,
+    open_ledger,
+)
 from headrace_namespace.metadata.memory import MemoryMetadata
-from headrace_namespace.metrics import Counters
+from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.opening import open_namespace
+
+_log = logging.getLogger(__name__)
 
 #: Of the memory tier, how much may wait to be sealed: it cannot be given to others meanwhile.
 SEALING_SHARE = 0.25
@@ -63,16 +79,27 @@ def _build(
     answers: MemoryMetadata,
     context: BackendContext,
 ) -> Parts:
-    counters = Counters()
+    counters = FetchCounters()
     launcher = Offload(1)
-    namespace = open_namespace(mounts, context, answers.with_fresh_lock())
+    own_folders = (str(cache.folder), str(cache.state_folder))
+    ledger = open_ledger(cache.state_folder)
+    try:
+        namespace = open_namespace(mounts, context, answers.with_fresh_lock(), ledger, own_folders)
+    except BaseException:
+        ledger.close()
+        raise
     memory = MemoryTier(
         limit_bytes=cache.memory_bytes,
         most_extents=most_extents(),
         rule=S3Fifo[Extent](),
     )
     ssd = _open_ssd(cache) if cache.ssd_bytes else None
-    store = ExtentStore(memory=memory, ssd=ssd, shape=ExtentShape.for_tier(cache.memory_bytes))
+    store = ExtentStore(
+        memory=memory,
+        ssd=ssd,
+        shape=ExtentShape.for_tier(cache.memory_bytes),
+        clock=context.clock,
+    )
     reader = Reader(
         namespace=namespace,
         policy=policy,
@@ -83,8 +110,52 @@ def _build(
         guarantee=Guarantee.UNATTESTED,
         read_ahead_bytes=min(WIDEST_WINDOW_BYTES, int(cache.memory_bytes * READ_AHEAD_SHARE)),
     )
+    writer = Writer(
+        reader=reader, namespace=namespace, staging=Staging(store, launcher), launcher=launcher
+    )
+    totals = TotalsKeeper(ledger, counters, namespace.requests, context.clock)
+    counters.on_fetch = totals.add_if_due
+    purging, patrol = _enforce(policy, namespace, store, ledger, launcher, context.clock)
+    return Parts(
+        reader, store, namespace, launcher, counters, writer, ledger, totals, purging, patrol
+    )
 
-    return Parts(reader, store, namespace, launcher, counters)
+
+def _enforce(
+    policy: PolicyWatch,
+    namespace: Namespace,
+    store: ExtentStore,
+    ledger: Ledger,
+    launcher: Offload,
+    clock: Clock,
+) -> tuple[Purging, Patrol]:
+    """Join the kept policy, purge what it forbids before anything is served, and watch it."""
+    policy.begin(_book(ledger, "policy"), launcher.run)
+    purging = Purging(
+        watch=policy,
+        namespace=namespace,
+        store=store,
+        records=PurgeRecords(_book(ledger, "purges")),
+        clock=clock,
+    )
+    patrol = Patrol(policy)
+
+    def follow() -> None:
+        purging.enforce()
+        patrol.start()  # another process may have brought the first policy
+
+    policy.follow(follow)
+    launcher.run(follow)
+    return purging, patrol
+
+
+def _book(ledger: Ledger, name: str) -> Book:
+    """A book of the ledger; where that cannot be made, one of this process alone."""
+    try:
+        return ledger.book(name)
+    except LedgerFault as error:
+        _log.warning("what headrace keeps is forgotten with this process: %s", error)
+        return MemoryLedger().book(name)
 
 
 def _open_ssd(cache: CacheSettings) -> PageTier:

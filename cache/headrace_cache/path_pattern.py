@@ -39,6 +39,10 @@ class PathPattern:
     prefix: str | None
     applying: re.Pattern[str]
     excluding: re.Pattern[str]
+    #: Which folders (folded) may hold a child that is matched itself; None: no single ones.
+    holding: re.Pattern[str] | None
+    #: Of which folders (exact) every child is excluded; None: none for sure.
+    emptying: re.Pattern[str] | None
 
     @classmethod
     def parse(cls, text: str) -> PathPattern:
@@ -51,7 +55,15 @@ class PathPattern:
             prefix=None if _WILDCARD.search(plain) else as_folder(plain),
             applying=re.compile(_expression(folded)),
             excluding=re.compile(_expression(composed(text), to_the_end=True)),
+            holding=_holding(plain),
+            emptying=_emptying(composed(text)),
         )
+
+    @property
+    def start(self) -> str:
+        """The folded names before the first wildcard: all that it covers begins so."""
+        plain = _WILDCARD.split(fold(self.text), maxsplit=1)[0]
+        return plain[: plain.rindex("/") + 1] if plain != fold(self.text) else as_folder(plain)
 
     def applies_to(self, folder: str) -> bool:
         """Whether a path (folded, then `as_folder`) is covered: matched, or below a match."""
@@ -60,6 +72,19 @@ class PathPattern:
     def excludes(self, folder: str) -> bool:
         """Whether a path (`composed`, then `as_folder`) is excluded: matched itself."""
         return self.excluding.match(folder) is not None
+
+    def could_apply_in(self, folder: str) -> bool:
+        """Whether it covers anything that can lie directly in a folder (folded, `as_folder`)."""
+        if self.applies_to(folder):
+            return True
+        return self.holding is not None and self.holding.match(folder) is not None
+
+    def excludes_all_in(self, folder: str) -> bool:
+        """Whether all that can lie directly in a folder (`composed`, `as_folder`) is excluded.
+
+        False where that is not plain from this pattern alone.
+        """
+        return self.emptying is not None and self.emptying.match(folder) is not None
 
 
 class PathPatterns:
@@ -77,6 +102,10 @@ class PathPatterns:
             return True
         return self._rest is not None and self._rest.match(folder) is not None
 
+    def may_apply_below(self, folder: str) -> bool:
+        """Whether any pattern could apply to something in `folder` (folded, then `as_folder`)."""
+        return any(p.start.startswith(folder) or folder.startswith(p.start) for p in self.patterns)
+
     def which_applies_to(self, folder: str) -> PathPattern | None:
         """The first pattern that applies to a path; None if none does."""
         return next((p for p in self.patterns if p.applies_to(folder)), None)
@@ -84,6 +113,25 @@ class PathPatterns:
     def exclude(self, folder: str) -> bool:
         """Whether any pattern excludes a path (`composed`, then `as_folder`)."""
         return any(p.excludes(folder) for p in self.patterns)
+
+    def could_apply_in(self, folder: str) -> bool:
+        """Whether any pattern covers anything that can lie in a folder (folded, `as_folder`)."""
+        return any(p.could_apply_in(folder) for p in self.patterns)
+
+    def exclude_all_in(self, folder: str) -> bool:
+        """Whether one pattern excludes all that can lie in a folder (`composed`, `as_folder`)."""
+        return any(p.excludes_all_in(folder) for p in self.patterns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PathPatterns) and self.texts == other.texts
+
+    def __hash__(self) -> int:
+        return hash(self.texts)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The patterns as they are written."""
+        return tuple(pattern.text for pattern in self.patterns)
 
 
 def _check(text: str) -> None:
@@ -132,6 +180,23 @@ def _check(text: str) -> None:
 
 def _refusal(text: str, problem: str, hint: str) -> InvalidPath:
     return InvalidPath(f"the pattern {text!r} {problem}", path=text, hint=hint)
+
+
+def _holding(plain: str) -> re.Pattern[str] | None:
+    """For a folded pattern without its ending `/**`: the folders that its last name lies in."""
+    if plain == "/":
+        return None  # it covers every folder whole
+    folder = plain.rpartition("/")[0] or "/"
+    return re.compile(_expression(folder, to_the_end=True))
+
+
+def _emptying(text: str) -> re.Pattern[str] | None:
+    """For an excluding pattern: the folders that it empties, because it ends with `*` or `**`."""
+    if text.endswith("/**"):
+        return re.compile(_expression(text, to_the_end=True))
+    if text.endswith("/*") and text != "/*":  # "/" holds itself, where it is an object
+        return re.compile(_expression(text.removesuffix("/*"), to_the_end=True))
+    return None
 
 
 def _expression(text: str, *, to_the_end: bool = False) -> str:

@@ -80,6 +80,16 @@ class Placement:
         """Whether the bytes may not be read at all."""
         return self.persistence is Persistence.DENY
 
+    @property
+    def words(self) -> str:
+        """Where its bytes may be kept and what else is demanded, as policy files spell it."""
+        told = [self.persistence.word]
+        if self.metadata is not MetadataKeeping.PERSIST:
+            told.append(f"metadata {self.metadata.word}")
+        if self.guarantee is not Guarantee.UNATTESTED:
+            told.append(self.guarantee.word)
+        return " with ".join(told)
+
     def join(self, other: Placement) -> Placement:
         """The strictest of both, property by property."""
         return Placement(

@@ -8,8 +8,10 @@ are excluded, and what could not be found out counts as matching. Pure: it reads
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from headrace_cache.path_pattern import PathPatterns, as_folder, composed
 from headrace_cache.placement import Guarantee, MetadataKeeping, Persistence, Placement
@@ -67,6 +69,16 @@ class Rule:
     not_paths: PathPatterns | None = None
     mounts: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
+    #: The epoch of the earlier policy that it is kept from; None where the file has it.
+    kept_from: int | None = field(default=None, compare=False)
+
+    @property
+    def demand(self) -> str:
+        """A word for what it demands of what, whatever its name: equal rules have equal words."""
+        paths = self.paths.texts if self.paths is not None else None
+        not_paths = self.not_paths.texts if self.not_paths is not None else None
+        whole = [paths, not_paths, sorted(self.mounts), sorted(self.tags), _words(self.placement)]
+        return hashlib.sha256(json.dumps(whole).encode()).hexdigest()[:32]
 
     def applies_to(self, known: _Known) -> bool:
         """Whether the rule holds for the object."""
@@ -83,6 +95,31 @@ class Rule:
         excluded = self.not_paths
         return excluded is None or not all(excluded.exclude(name.exact) for name in known.names)
 
+    def could_apply_in(self, folders: _Known) -> bool:
+        """Whether it holds for any object that can lie in these folders, by all of them."""
+        paths, mounts = self.paths, self.mounts
+        for name in folders.names:
+            if (paths is None or paths.could_apply_in(name.folded)) and (
+                not mounts or name.mount is None or name.mount in mounts
+            ):
+                break
+        else:
+            return False
+        if self.tags and folders.tags is not None and self.tags.isdisjoint(folders.tags):
+            return False
+        excluded = self.not_paths
+        return excluded is None or not all(
+            excluded.exclude_all_in(name.exact) for name in folders.names
+        )
+
+    def may_apply_below(self, known: _Known) -> bool:
+        """Whether the rule could hold for something in the folder, whatever is excluded."""
+        paths = self.paths
+        return paths is None or any(
+            paths.apply_to(name.folded) or paths.may_apply_below(name.folded)
+            for name in known.names
+        )
+
     def why(self, known: _Known) -> str:
         """By which conditions and which name a rule applies that does apply."""
         told: list[str] = []
@@ -96,7 +133,7 @@ class Rule:
         if self.tags:
             shared = None if known.tags is None else sorted(self.tags & known.tags)
             told.append("the tags cannot be read" if shared is None else f"match.tag {shared[0]!r}")
-        return " and ".join(told)
+        return " and ".join(told) + _kept_words(self.kept_from)
 
     def _why_name(self, name: _KnownName) -> list[str] | None:
         """The conditions on path and mount that this name fulfils; None where one does not."""
@@ -125,10 +162,32 @@ class Policy:
     epoch: int = 0
     default_why: str = "holds for every path"
 
-    def also(self, other: Policy) -> Policy:
-        """Both together: their placements join, so neither can weaken the other."""
-        new = tuple(rule for rule in other.rules if rule not in self.rules)
-        return replace(self, default=self.default.join(other.default), rules=self.rules + new)
+    def keeping(self, older: Policy) -> Policy:
+        """This policy, and of an older one what it demands beyond: neither weakens the other.
+
+        Explanations tell what was kept.
+        """
+        kept = tuple(
+            replace(rule, kept_from=older.epoch if rule.kept_from is None else rule.kept_from)
+            for rule in older.rules
+            if rule not in self.rules
+        )
+        default, why = self.default.join(older.default), self.default_why
+        if default != self.default:
+            why += _kept_words(older.epoch)
+        epoch = max(self.epoch, older.epoch)
+        return Policy(default, self.rules + kept, epoch, why)
+
+    @property
+    def demands(self) -> frozenset[str]:
+        """A word for each thing that it demands, the default too."""
+        return frozenset([f"default {_words(self.default)}", *(rule.demand for rule in self.rules)])
+
+    def beyond(self, demands: frozenset[str]) -> Policy:
+        """What it demands beyond these: its other rules, and its default where that is another."""
+        new = f"default {_words(self.default)}" not in demands
+        rules = tuple(rule for rule in self.rules if rule.demand not in demands)
+        return replace(self, default=self.default if new else BOTTOM, rules=rules)
 
     @property
     def may_withhold(self) -> bool:
@@ -156,6 +215,28 @@ class Policy:
                 placement = placement.join(rule.placement)
         return placement
 
+    def strictest_below(self, names: Sequence[Name]) -> Placement:
+        """A placement at least as strict as that of anything in the folder with these names."""
+        known = _known(names)
+        if isinstance(known, str):
+            return TOP
+        placement = self.default
+        for rule in self.rules:
+            if rule.may_apply_below(known):
+                placement = placement.join(rule.placement)
+        return placement
+
+    def loosest_below(self, names: Sequence[Name]) -> Placement:
+        """A placement at most as strict as that of anything in the folder with these names."""
+        known = _known(names)
+        if isinstance(known, str):
+            return BOTTOM
+        placement = self.default
+        for rule in self.rules:
+            if rule.not_paths is None and rule.applies_to(known):
+                placement = placement.join(rule.placement)
+        return placement
+
     def explain(self, names: Sequence[Name]) -> tuple[Placement, tuple[RuleReason, ...]]:
         """What `decide` gives, and each rule that takes part: the default, then as in the file."""
         known = _known(names)
@@ -169,12 +250,60 @@ class Policy:
                 reasons.append(RuleReason(rule.name, rule.why(known)))
         return placement, tuple(reasons)
 
+    # What is known of some objects is only in which folders they lie. A judgement by these may be
+    # stricter than one by the objects' names, and is never looser.
+
+    def strictest(self, folders: Sequence[Name]) -> Placement:
+        """A placement at least as strict as that of any object that lies in these folders, by all
+        names that it has."""
+        known = _known(folders)
+        if isinstance(known, str):
+            return TOP
+        placement = self.default
+        for rule in self.rules:
+            if rule.could_apply_in(known):
+                placement = placement.join(rule.placement)
+        return placement
+
+    def could_forbid_ssd(self, folders: Sequence[Name]) -> bool:
+        """Whether any object that lies in these folders, by all names that it has, may be one that
+        must not lie on the SSD."""
+        return not self.strictest(folders).allows_ssd
+
+    def forbidding(self, folders: Sequence[Name]) -> tuple[str, ...]:
+        """Why `could_forbid_ssd`: the names of the rules, and of the default, by which it may."""
+        known = _known(folders)
+        if isinstance(known, str):
+            return (UNDECIDABLE_NAME,)
+        default = () if self.default.allows_ssd else (DEFAULT_NAME,)
+        return default + tuple(
+            rule.name
+            for rule in self.rules
+            if not rule.placement.allows_ssd and rule.could_apply_in(known)
+        )
+
+    @property
+    def forbids_some_ssd(self) -> bool:
+        """Whether there can be any object at all that must not lie on the SSD."""
+        placements = (self.default, *(rule.placement for rule in self.rules))
+        return not all(placement.allows_ssd for placement in placements)
+
 
 #: Without a policy file everything may be kept in memory and sealed on the SSD.
 UNRESTRICTED = Policy(BUILT_IN, default_why="there is no policy file")
 
 #: For a caller that must go on without a readable policy file: nothing may be read.
 DENY_ALL = Policy(TOP, default_why="the policy file cannot be read")
+
+
+def _words(placement: Placement) -> str:
+    return f"{placement.persistence.word} {placement.metadata.word} {placement.guarantee.word}"
+
+
+def _kept_words(epoch: int | None) -> str:
+    if epoch is None:
+        return ""
+    return f"; kept from an earlier policy of epoch {epoch}: raise the epoch to drop it"
 
 
 def _known(names: Sequence[Name]) -> _Known | str:

@@ -17,19 +17,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from headrace_cache.extent_store import CachedObject, ExtentStore
 from headrace_cache.page import page_range, runs
 from headrace_cache.placement import Guarantee, MetadataKeeping, Placement
+from headrace_cache.policy import Policy
 from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
 from headrace_cache.scope import Scope
 from headrace_cache.service import PolicyExplanation
 from headrace_cache.single_flight import Flight, Flights
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied, VersionGone
-from headrace_namespace.freshness import Freshness
+from headrace_namespace.errors import (
+    IsFolder,
+    NotFound,
+    PolicyDenied,
+    StoreMissing,
+    VersionGone,
+)
+from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES, Counters
 from headrace_namespace.mount_table import Mount
@@ -48,22 +56,29 @@ MOST_RESOLVES = 4
 
 @dataclass(frozen=True, slots=True)
 class Governed:
-    """A path with where it leads and what the policy says of it."""
+    """A path with where it leads, what the policy says of it, and which policy that was."""
 
     resolved: Resolved
     placement: Placement
+    policy: Policy
+
+    @property
+    def path(self) -> NamespacePath:
+        """The path that was asked for."""
+        return self.resolved.path
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What an open settled: path and mount, the version, where its bytes may be kept, and the names
-    by which the policy judged it."""
+    """What an open settled: path and mount, the version, where its bytes may be kept, the names by
+    which the policy judged it, and that policy."""
 
     path: NamespacePath
     mount: Mount
     version: ObjectVersion
     placement: Placement
     names: tuple[Name, ...]
+    policy: Policy
 
 
 class Reader:
@@ -100,16 +115,51 @@ class Reader:
         if entry.version is None or mount is None:
             raise IsFolder(f"{path} is a folder", path=path.text)
         names = governed.resolved.names
-        return Pinned(path, mount, entry.version, governed.placement, names)
+        placement, policy = governed.placement, governed.policy
+        return Pinned(path, mount, entry.version, placement, names, policy)
+
+    def judged(self, pinned: Pinned, *, anew: bool = False) -> Pinned:
+        """`pinned` under the policy in force now: itself where that is the one that judged it.
+
+        Its names of now count too, beside those of then. Raises PolicyDenied.
+        """
+        policy = self._policy.now
+        if policy is pinned.policy and not anew:
+            return pinned
+        names = pinned.names
+        with suppress(NotFound):  # it was unmounted; an open object goes on while its bytes last
+            names += tuple(
+                name for name in self._namespace.resolve(pinned.path).names if name not in names
+            )
+        placement = policy.decide(names)
+        refusal = self._refusal_of(pinned.path, placement, reading=True)
+        if refusal is not None:
+            raise refusal
+        return replace(pinned, placement=placement, names=names, policy=policy)
+
+    def is_judged(self, pinned: Pinned) -> bool:
+        """Whether the policy that judged it is the one in force; a look at the file may be due."""
+        return self._policy.current() is pinned.policy
 
     def attach(self, pinned: Pinned) -> CachedObject:
-        """What the tiers hold, and may hold, of this version under its placement."""
-        held, new = self._store.attach(
-            pinned.version, pinned.placement, Scope.of(pinned.names)
-        )
+        """What the tiers hold, and may hold, of this version under its placement; under the one of
+        now, where the policy has just changed. Raises PolicyDenied then."""
+        while True:
+            held = self._attach(pinned)
+            # First attached, then asked: a change that comes later finds it attached.
+            now = self.judged(pinned)
+            if now is pinned:
+                return held
+            pinned = now
+
+    def _attach(self, pinned: Pinned) -> CachedObject:
+        held, new = self._store.attach(pinned.version, pinned.placement, Scope.of(pinned.names))
         if new and not pinned.placement.allows_ssd:
             # A looser policy may have let it be sealed before: its key is destroyed.
             self._launcher.run(lambda: self._store.forget_sealed(held))
+        ttl = pinned.mount.ttl_seconds
+        if ttl is not None:
+            self._launcher.run(lambda: self._store.forget_older(held, ttl))
         return held
 
     @property
@@ -146,12 +196,17 @@ class Reader:
             else:
                 yield entry
 
-    def explain(self, path: NamespacePath) -> PolicyExplanation:
-        """What the policy decides of `path`, and by which rules."""
+    def names_of(self, path: NamespacePath) -> tuple[Name, ...]:
+        """All names of what may be at `path`, in both its Unicode spellings. Raises NotFound."""
         names = self._namespace.resolve(path).names
         other = other_spelling(path.text)
         if other is not None:  # the store may have it by that spelling
             names += self._namespace.resolve(NamespacePath(other)).names
+        return names
+
+    def explain(self, path: NamespacePath) -> PolicyExplanation:
+        """What the policy decides of `path`, and by which rules."""
+        names = self.names_of(path)
         placement, reasons = self._policy.current().explain(names)
         return PolicyExplanation(
             path,
@@ -161,9 +216,51 @@ class Reader:
             reasons,
         )
 
+    # For the writer, so that the policy has one caller.
+
+    def found(self, path: NamespacePath) -> tuple[Governed, Entry]:
+        """What is at `path` by the store's own word, judged as for reading. Raises NotFound."""
+        return self._found(path, CHECK, reading=True)
+
+    def for_writing(self, path: NamespacePath) -> tuple[Governed, Entry | None]:
+        """Where a write to `path` goes, and what is there now: asked of the store. Another Unicode
+        spelling that is there is what is written. Raises PolicyDenied, NotFound (no mount)."""
+        try:
+            return self.found(path)
+        except StoreMissing:
+            raise
+        except NotFound:
+            return self.govern_for_writing(path), None
+
+    def govern_for_writing(self, path: NamespacePath) -> Governed:
+        """Where `path` leads, and its placement of now. Raises PolicyDenied, NotFound (no
+        mount)."""
+        governed = self._govern(path)
+        self._require(governed, reading=True)
+        return governed
+
+    def require_as_strict(self, source: Pinned | Governed, target: Governed) -> None:
+        """Bytes keep their placement wherever they are copied or moved. Raises PolicyDenied."""
+        old, new = source.placement, target.placement
+        if old.join(new) != new:
+            path = target.resolved.path
+            raise PolicyDenied(
+                f"{path} would make what lies at {source.path} looser: from {old.words} to "
+                f"{new.words}",
+                path=path.text,
+                hint=f"give {path.parent} the rule of the source too",
+            )
+
+    def folder_as_strict(self, source: Governed, target: Governed) -> bool:
+        """Whether whatever may lie in a folder would be held as strictly by its new name."""
+        policy = self._policy.current()
+        strictest = policy.strictest_below(source.resolved.names)
+        loosest = policy.loosest_below(target.resolved.names)
+        return strictest.join(loosest) == loosest
+
     def _govern(self, path: NamespacePath) -> Governed:
-        resolved = self._namespace.resolve(path)
-        return Governed(resolved, self._policy.current().decide(resolved.names))
+        resolved, policy = self._namespace.resolve(path), self._policy.current()
+        return Governed(resolved, policy.decide(resolved.names), policy)
 
     def _require(self, governed: Governed, *, reading: bool) -> None:
         refusal = self._refusal(governed, reading=reading)
@@ -175,7 +272,12 @@ class Reader:
 
         It denies the object, or demands a guarantee that this process cannot give.
         """
-        path, placement = governed.resolved.path.text, governed.placement
+        return self._refusal_of(governed.path, governed.placement, reading=reading)
+
+    def _refusal_of(
+        self, asked: NamespacePath, placement: Placement, *, reading: bool
+    ) -> PolicyDenied | None:
+        path = asked.text
         if placement.denies:
             return PolicyDenied(f"the policy denies {path}", path=path)
         restricted = reading or placement.metadata is MetadataKeeping.MEMORY_ONLY
@@ -243,11 +345,12 @@ class Reader:
 
     def bring_ahead(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
         """Fetch a range that nobody waits for yet; nothing happens where the pool is busy."""
-        if stop <= start or not self._namespace.fetchers(pinned.mount).has_room():
+        missing = self._store.missing(held, self.pages(start, stop)) if start < stop else ()
+        if not missing:
             return
-        missing = self._store.missing(held, self.pages(start, stop))
-        if missing:
-            self._launcher.submit(functools.partial(self._launch, pinned, held, missing))
+        with suppress(NotFound):  # unmounted since: who reads that far will be told
+            if self._namespace.fetchers(pinned.mount).has_room():
+                self._launcher.submit(functools.partial(self._launch, pinned, held, missing))
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""
@@ -284,8 +387,8 @@ class Reader:
         self, pinned: Pinned, held: CachedObject, missing: Sequence[int]
     ) -> Sequence[Flight]:
         """Claim what nobody else fetches, and give all flights that bring the pages."""
+        fetchers = self._namespace.fetchers(pinned.mount)  # raises where it was unmounted
         mine, others = self._flights.claim(held.digest, list(self._groups(held, missing)))
-        fetchers = self._namespace.fetchers(pinned.mount)
         for flight in mine:
             try:
                 fetchers.submit(functools.partial(self._fly, pinned, held, flight))

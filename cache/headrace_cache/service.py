@@ -287,12 +287,15 @@ class CacheService(Protocol):
         """The mount table."""
         ...
 
-    def add_mount(self, declaration: MountDeclaration, *, over: bool = False) -> Sequence[Mount]:
+    def add_mount(
+        self, declaration: MountDeclaration, *, over: bool = False, checked: bool = True
+    ) -> Sequence[Mount]:
         """Mount a store, for every process that shares this cache folder, until it is unmounted.
 
-        The store is asked first, so that a wrong URL, option or credential is told here. Returns
-        the other mounts that reach the same objects. Raises AlreadyExists where the path is a
-        mount, an object, or (without `over`) a folder with something in it; ConfigError for a loop.
+        The store is asked first where it is `checked`, so that a wrong URL, option or credential is
+        told here. Returns the other mounts that may reach the same objects. Raises AlreadyExists
+        where the path is a mount, an object, or (without `over`) a folder with something in it;
+        NotFolder below an object; ConfigError for a loop.
         """
         ...
 

@@ -14,9 +14,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from headrace_namespace.errors import (
     AccessRefused,
+    AlreadyExists,
     ClockSkewed,
     ConfigError,
     CredentialsRefused,
+    FolderNotEmpty,
     HeadraceError,
     InvalidPath,
     IsFolder,
@@ -26,10 +28,13 @@ from headrace_namespace.errors import (
     PolicyDenied,
     ReadOnly,
     StoreAnswerWrong,
+    StoreFull,
     StoreMissing,
     StoreTimeout,
     StoreUnavailable,
+    TooManyOpen,
     VersionGone,
+    WriteConflict,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +46,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccessRefused",
+    "AlreadyExists",
     "ClockSkewed",
     "ConfigError",
     "CredentialsRefused",
+    "FolderNotEmpty",
     "Freshness",
     "HeadraceError",
     "InvalidPath",
@@ -55,10 +62,13 @@ __all__ = [
     "PolicyDenied",
     "ReadOnly",
     "StoreAnswerWrong",
+    "StoreFull",
     "StoreMissing",
     "StoreTimeout",
     "StoreUnavailable",
+    "TooManyOpen",
     "VersionGone",
+    "WriteConflict",
     "__version__",
     "connect",
     "open",
@@ -103,16 +113,25 @@ def open(
     *,
     config: str | os.PathLike[str] | Mapping[str, object] | None = None,
     max_age: float | str | None = None,
+    if_version: str | None = None,
 ) -> IO[Any]:
-    """A file of the tree, opened for reading: `rb` for bytes, `r` for UTF-8 text.
+    """A file of the tree: `rb` and `r` read, `wb` and `w` write anew, `xb` and `x` only where
+    nothing is, `ab` and `a` append; text is UTF-8.
 
-    Its version is pinned: one open file never mixes two. `max_age` says how old may be what is
-    known of it: 0 asks the store, a number of seconds, or "pinned"; by default the mount's own
-    freshness. The usual errors: FileNotFoundError, IsADirectoryError, PermissionError, ….
+    A file that is read has its version pinned: one open file never mixes two. `max_age` says how
+    old may be what is known of it: 0 asks the store, a number of seconds, or "pinned"; by default
+    the mount's own freshness. A file that is written is there, whole, when it is closed; an error
+    inside its `with` leaves what was there. `if_version` replaces that version and no other
+    (WriteConflict). `.version` is the version read, or after closing the one written.
+
+    The usual errors: FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError, ….
     """
     from headrace_mounts.fsspec_fs import HeadraceFileSystem
 
     # fsspec has no types.
     tree: Any = HeadraceFileSystem(config=config)
-    file: IO[Any] = tree.open(path, mode, max_age=max_age)
+    given: dict[str, Any] = {"max_age": max_age}
+    if if_version is not None:
+        given["if_version"] = if_version
+    file: IO[Any] = tree.open(path, mode, **given)
     return file

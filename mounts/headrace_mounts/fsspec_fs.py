@@ -7,31 +7,27 @@ on a thread.
 
 from __future__ import annotations
 
-import asyncio
 import operator
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import Config, connect
+from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
+from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import NotFound, PolicyDenied, ReadOnly
+from headrace_namespace.errors import NotFound, PolicyDenied
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.path import SCHEME, NamespacePath
 
 if TYPE_CHECKING:
     # fsspec publishes no types.
     AbstractFileSystem: Any = None
-    AsyncFileSystem = Any
 else:
-    from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
-
-Answer = TypeVar("Answer")
 
 #: Files that `cat_ranges` reads side by side; each read may itself fetch several ranges at once.
 FILES_AT_ONCE = 8
@@ -39,8 +35,8 @@ FILES_AT_ONCE = 8
 MaxAge = str | int | float | None
 
 
-class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the type checkers
-    """The tree as an fsspec file system; reading, for now.
+class HeadraceFileSystem(WritingCalls):
+    """The tree as an fsspec file system.
 
     `config` is the path of a `headrace.toml`, its content as a dict, or None to find one. Paths are
     literal. Instances are cheap: all of one configuration share one cache in a process.
@@ -110,13 +106,6 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
         """Whether it is a folder."""
         return self._is(path, "directory")
 
-    def modified(self, path: str) -> datetime:
-        """When the object was last changed, by the store's clock."""
-        mtime = self.info(path)["mtime"]
-        if mtime is None:
-            raise IsADirectoryError(path)
-        return datetime.fromtimestamp(mtime, tz=UTC)
-
     def _is(self, path: str, kind: str) -> bool:
         try:
             return bool(self.info(path)["type"] == kind)
@@ -168,10 +157,14 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
     def open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
         """An object opened for reading: `rb`, or `r` for text. `max_age` overrides the freshness.
 
-        Raises FileNotFoundError, IsADirectoryError, PermissionError and the stores' errors.
+        For writing `wb`, `xb` and `ab`, or without `b` for text; `if_version` replaces that version
+        and no other. Raises FileNotFoundError, IsADirectoryError, PermissionError, FileExistsError
+        and the stores' errors.
         """
         if mode == "rb" and not args and kwargs.get("compression") is None:
             return self._opened(path, kwargs.get("max_age"))
+        if mode[:1] in ("w", "x", "a"):
+            return self.open_for_writing(path, mode, **kwargs)
         kwargs["asked_by_reader"] = True
         return AbstractFileSystem.open(self, path, mode, *args, **kwargs)
 
@@ -185,9 +178,9 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
         max_age: MaxAge = None,
         asked_by_reader: bool = False,
         **kwargs: Any,
-    ) -> HeadraceFile:
+    ) -> HeadraceFile | HeadraceWritingFile:
         if mode != "rb":
-            _refuse_writing(path)
+            return self.writing_file(path, mode, autocommit=autocommit)
         file = self._opened(path, max_age)
         if file.restricted and not asked_by_reader:
             # fsspec's own caches (simplecache::, filecache::) open this way, and would write what
@@ -260,24 +253,24 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
     # The same for event loops.
 
     async def _info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        return await _on_thread(lambda: self.info(path, **kwargs))
+        return await on_thread(lambda: self.info(path, **kwargs))
 
     async def _ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        return await _on_thread(lambda: self.ls(path, detail, **kwargs))
+        return await on_thread(lambda: self.ls(path, detail, **kwargs))
 
     async def _exists(self, path: str, **kwargs: Any) -> bool:
-        return await _on_thread(lambda: self.exists(path, **kwargs))
+        return await on_thread(lambda: self.exists(path, **kwargs))
 
     async def _isfile(self, path: str) -> bool:
-        return await _on_thread(lambda: self.isfile(path))
+        return await on_thread(lambda: self.isfile(path))
 
     async def _isdir(self, path: str) -> bool:
-        return await _on_thread(lambda: self.isdir(path))
+        return await on_thread(lambda: self.isdir(path))
 
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
-        return await _on_thread(lambda: self.cat_file(path, start, end, **kwargs))
+        return await on_thread(lambda: self.cat_file(path, start, end, **kwargs))
 
     async def _cat_ranges(
         self,
@@ -289,36 +282,12 @@ class HeadraceFileSystem(AsyncFileSystem):  # type: ignore[misc] # Any to the ty
         on_error: str = "return",
         **kwargs: Any,
     ) -> list[bytes | BaseException]:
-        return await _on_thread(
+        return await on_thread(
             lambda: self.cat_ranges(paths, starts, ends, max_gap, on_error, **kwargs)
         )
 
     async def _get_file(self, rpath: str, lpath: Any, **kwargs: Any) -> None:
-        await _on_thread(lambda: self.get_file(rpath, lpath, **kwargs))
-
-    # Writing comes later; until then each of its calls says so.
-
-    def rmdir(self, path: str) -> None:
-        """Refused."""
-        _refuse_writing(path)
-
-    async def _pipe_file(self, path: str, value: bytes, **kwargs: Any) -> None:
-        _refuse_writing(path)
-
-    async def _put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
-        _refuse_writing(rpath)
-
-    async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        _refuse_writing(path2)
-
-    async def _rm_file(self, path: str, **kwargs: Any) -> None:
-        _refuse_writing(path)
-
-    async def _mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
-        _refuse_writing(path)
-
-    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
-        _refuse_writing(path)
+        await on_thread(lambda: self.get_file(rpath, lpath, **kwargs))
 
 
 def _refuse_plain_copy(path: str) -> NoReturn:
@@ -362,15 +331,3 @@ def _nth(values: Any, index: int, count: int) -> int | None:
         raise ValueError(f"{count} paths, but {len(values)} positions")
     value = values[index]
     return None if value is None else operator.index(value)
-
-
-def _refuse_writing(path: str) -> NoReturn:
-    raise ReadOnly(
-        f"{path} cannot be written: this version of headrace only reads",
-        path=path,
-        hint="write to the store itself; the next open sees it",
-    )
-
-
-async def _on_thread(work: Callable[[], Answer]) -> Answer:
-    return await asyncio.to_thread(work)

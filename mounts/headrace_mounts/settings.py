@@ -10,27 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, cast
-from urllib.parse import urlsplit
 
 from headrace_cache.limits import CacheSettings, PolicySource
-from headrace_mounts.standard_folders import (
-    cache_folder,
-    config_folder,
-    home_folder,
-    state_folder,
-)
+from headrace_mounts.standard_folders import cache_folder, config_folder, state_folder
 from headrace_namespace.clock import Clock, SystemClock
 from headrace_namespace.config import Table, parse_toml, read_text, table_from
 from headrace_namespace.declaration import BackendContext, MountDeclaration
-from headrace_namespace.errors import ConfigError, InvalidPath, NameTooLong
-from headrace_namespace.freshness import Freshness
-from headrace_namespace.mount_table import TAG, Mount
-from headrace_namespace.path import NamespacePath
+from headrace_namespace.errors import ConfigError
+from headrace_namespace.mount_declarations import read_mount, read_written_mount
+from headrace_namespace.variables import expanded, home_folder
 
 #: What a caller may give as the configuration: a file's name, or its content as a dict.
 ConfigSource: TypeAlias = str | os.PathLike[str] | Mapping[str, object]
@@ -73,7 +65,8 @@ def load_settings(
     Looked for in this order: HEADRACE_CONFIG, `$XDG_CONFIG_HOME/headrace/headrace.toml`, and
     `system_file`. Relative names in a file are relative to its folder, those in a dict to the
     current folder. `${NAME}` in a value stands for an environment variable, `$${` for a plain `${`.
-    Raises ConfigError, naming file, line and key, for whatever is wrong; nothing is guessed.
+    Raises ConfigError, naming file, line and key, for whatever is wrong; nothing is guessed. It may
+    have no mounts: they can be made at run time.
     """
     if isinstance(config, Mapping):
         root, source = table_from(config, "config"), "config"
@@ -82,16 +75,26 @@ def load_settings(
         file = find_file(config, environ=environ, system_file=system_file)
         root, source = parse_toml(read_text(file, "configuration file"), str(file)), str(file)
         folder = file.parent
-    root = root.with_texts(lambda text: _expanded(text, environ))
-    mounts = _mounts(root, environ)
+    root = root.with_texts(lambda text: expanded(text, environ))
+    context = BackendContext(clock or SystemClock(), environ, str(folder))
     cache = _cache(root.table("cache"), folder, environ)
+    mounts = _mounts(root, context, (str(cache.folder), str(cache.state_folder)))
     policy = _policy(root.table("policy"), folder, environ) if "policy" in root else None
     root.done()
-    if not mounts:
-        raise ConfigError(f"{source} has no mounts, so the tree is empty; add one:\n\n{EXAMPLE}\n")
-    context = BackendContext(clock or SystemClock(), environ, str(folder))
     fingerprint = _fingerprint(root, folder, cache, policy, environ)
     return Settings(mounts, cache, policy, context, source, fingerprint)
+
+
+def declare_mount(
+    written: Mapping[str, object], *, environ: Mapping[str, str] = os.environ
+) -> MountDeclaration:
+    """The mount that somebody has written on a command line, as a `[[mount]]` table with a `path`.
+
+    Its options may all be texts; relative names in them are relative to the current folder. Raises
+    ConfigError, as for a mount of a file.
+    """
+    context = BackendContext(SystemClock(), environ, str(Path.cwd()))
+    return read_written_mount(written, f"mount {written['path']}", context)
 
 
 def find_file(
@@ -123,6 +126,26 @@ def find_file(
     raise ConfigError(f"there is no configuration; looked for it in{looked}\n{then}")
 
 
+def log_choice(
+    levels: Sequence[str], formats: Sequence[str], *, environ: Mapping[str, str] = os.environ
+) -> tuple[str, str]:
+    """The level and the form of logs that HEADRACE_LOG names, as `debug` or `debug,json`; else
+    `warning` and `text`. Raises ConfigError."""
+    text = environ.get("HEADRACE_LOG", "")
+    level, form = "warning", "text"
+    for word in (part.strip().lower() for part in text.split(",") if part.strip()):
+        if word in levels:
+            level = word
+        elif word in formats:
+            form = word
+        else:
+            raise ConfigError(
+                f"HEADRACE_LOG={text!r}: {word!r} is neither a level nor a form of logs",
+                hint=f"write one of {', '.join(levels)}, and perhaps one of {', '.join(formats)}",
+            )
+    return level, form
+
+
 def _named(name: str | os.PathLike[str], what: str) -> Path:
     file = Path(name).absolute()
     if not file.exists():
@@ -130,94 +153,18 @@ def _named(name: str | os.PathLike[str], what: str) -> Path:
     return file
 
 
-_REFERENCE = re.compile(r"(\$?)\$\{([^{}]*)\}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def _expanded(text: str, environ: Mapping[str, str]) -> str:
-    def value(match: re.Match[str]) -> str:
-        escaped, name = match[1], match[2]
-        if escaped:
-            return match[0][1:]
-        if not _VARIABLE.fullmatch(name):
-            raise ValueError(f"{match[0]} does not name a variable; for a plain ${{ write $${{")
-        if name not in environ:
-            raise ValueError(f"the environment variable {name} is not set")
-        return environ[name]
-
-    return _REFERENCE.sub(value, text)
-
-
-def _mounts(root: Table, environ: Mapping[str, str]) -> tuple[MountDeclaration, ...]:
+def _mounts(
+    root: Table, context: BackendContext, own_folders: Sequence[str]
+) -> tuple[MountDeclaration, ...]:
     found: dict[str, MountDeclaration] = {}
     for table in root.tables("mount"):
-        declaration = _mount(table, environ)
+        declaration = read_mount(table, context, own_folders)
         path = declaration.mount.path
         other = found.get(path.folded)
         if other is not None:
             raise table.error("path", f"{path} is mounted twice (also as {other.mount.path})")
         found[path.folded] = declaration
     return tuple(found.values())
-
-
-def _mount(table: Table, environ: Mapping[str, str]) -> MountDeclaration:
-    text = table.text("path")
-    try:
-        path = NamespacePath.parse(text)
-    except (InvalidPath, NameTooLong) as error:
-        raise table.error("path", error.message, error.hint) from None
-    if path.text != text:
-        raise table.error("path", f"{text!r} is not a plain path", f"write {path.text!r}")
-    url = table.text("url")
-    if not url:
-        raise table.error("url", "is empty", 'a store, such as "s3://bucket" or "/srv/data"')
-    _refuse_credentials(table, "url", url)
-    if url.startswith("~/"):
-        url = str(home_folder(environ) / url[2:])
-    freshness = _freshness(table)
-    tags = table.texts("tags")
-    for tag in tags:
-        if not TAG.fullmatch(tag):
-            raise table.error("tags", f"{tag!r} is not a tag", 'write it like "pii=eu"')
-    options = table.table("options")
-    for key, value in options.plain().items():
-        if isinstance(value, str):
-            _refuse_credentials(options, key, value)
-    read_only = table.boolean("read_only", False)
-    ttl = table.seconds("ttl", 0) if "ttl" in table else None
-    if ttl == 0:
-        raise table.error("ttl", "is 0", "leave it out, or let the policy say no-cache")
-    table.done()
-    return MountDeclaration(Mount(path, url, freshness, tags, read_only, ttl), options)
-
-
-def _freshness(table: Table) -> Freshness:
-    given = table.plain().get("freshness")
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return Freshness(table.seconds("freshness", 0))
-    word = table.text("freshness", "check")
-    try:
-        return Freshness.parse(word)
-    except ValueError as error:
-        raise table.error("freshness", str(error)) from None
-
-
-def _refuse_credentials(table: Table, key: str, url: str) -> None:
-    """Refuse a URL with a secret in it: URLs are printed, logged and sent along with errors."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return
-    user = rest.split("/", 1)[0].rpartition("@")[0]
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        password = None
-    if ":" in user or password or (user and scheme.startswith("s3")):
-        raise table.error(
-            key,
-            "a URL must not carry credentials",
-            "name environment variables instead: key_env and secret_env, or a profile",
-        )
 
 
 def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSettings:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from headrace_namespace.errors import ConfigError
+from headrace_namespace.variables import home_folder
 
 
 def config_folder(environ: Mapping[str, str]) -> Path:
@@ -23,20 +22,6 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
 def state_folder(environ: Mapping[str, str]) -> Path:
     """`$XDG_STATE_HOME/headrace`, by default `~/.local/state/headrace`."""
     return _folder(environ, "XDG_STATE_HOME", ".local/state")
-
-
-def home_folder(environ: Mapping[str, str]) -> Path:
-    """The user's home. Raises ConfigError where this user has none."""
-    home = environ.get("HOME")
-    if not home:
-        try:
-            home = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:
-            raise ConfigError(
-                f"HOME is not set, and user {os.getuid()} has no home folder",
-                hint="set HOME, or name folder and key_file under [cache]",
-            ) from None
-    return Path(home)
 
 
 def _folder(environ: Mapping[str, str], variable: str, default: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from headrace_namespace.backends.protocol import BackendContext
 from headrace_namespace.config import Table
@@ -16,8 +17,12 @@ __all__ = ["BackendContext", "MountDeclaration"]
 class MountDeclaration:
     """A mount, and its store's own settings, which the backend's builder reads and closes.
 
-    `options` is not read yet: the builder asks for its keys and calls `done`.
+    `options` is not read yet: the builder asks for its keys and calls `done`. Relative names in url
+    and options are relative to `base_folder`. `written` is the table as a person wrote it, its
+    variables not expanded; kept of mounts made at run time alone.
     """
 
     mount: Mount
     options: Table
+    base_folder: str
+    written: Mapping[str, object] = field(default_factory=dict[str, object])

@@ -21,6 +21,8 @@ class Entry:
     mount: NamespacePath | None
     version: ObjectVersion | None = None
     withheld: bool = False
+    #: Whether a listing found it to be a symbolic link: who walks a tree to change it stops here.
+    link: bool = False
 
     @property
     def is_folder(self) -> bool:

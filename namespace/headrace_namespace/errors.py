@@ -6,6 +6,7 @@
     `- an OSError, so that `except OSError` and `errno` work as everywhere in Python:
        |- NotFound          (FileNotFoundError)   nothing has this path
        |  `- StoreMissing                         the bucket or folder behind a mount is not there
+       |     `- MountEmpty                        the bucket is there, and nothing below the prefix
        |- IsFolder          (IsADirectoryError)   an object was asked for
        |- NotFolder         (NotADirectoryError)  a folder was asked for
        |- NameTooLong       (ENAMETOOLONG)        the store cannot hold such a name
@@ -15,6 +16,7 @@
        |- WriteConflict     (ESTALE)              somebody else replaced what was to be replaced;
        |                                          read it again
        |- StoreFull         (ENOSPC)              the store has no room for it
+       |- TooManyOpen       (EMFILE)              so many objects are being written already
        |- AccessRefused     (PermissionError)     the store knows us and says no
        |  |- CredentialsRefused                   the store does not accept who we say we are
        |  `- ClockSkewed                          this machine's clock is too far off to sign
@@ -32,7 +34,10 @@ Each carries ``path`` (as the user wrote it), ``store`` (which store, never a cr
 from __future__ import annotations
 
 import errno
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from headrace_namespace.identity import ObjectVersion
 
 
 class HeadraceError(Exception):
@@ -108,6 +113,10 @@ class StoreMissing(NotFound):
     """The bucket or folder that a mount points to does not exist."""
 
 
+class MountEmpty(StoreMissing):
+    """The bucket is there, but nothing lies below the mount's prefix yet; a write would make it."""
+
+
 class IsFolder(HeadraceError, IsADirectoryError):
     """The path is a folder where an object was asked for."""
 
@@ -136,6 +145,8 @@ class AlreadyExists(HeadraceError, FileExistsError):
     """Something has this path, and the write was to be made only where nothing has."""
 
     errno_value = errno.EEXIST
+    #: The object that the store showed there; it stays behind at a process border.
+    found: ObjectVersion | None = None
 
 
 class FolderNotEmpty(HeadraceError, OSError):
@@ -148,12 +159,20 @@ class WriteConflict(HeadraceError, OSError):
     """The object is no longer the version that the write was to replace; nothing was written."""
 
     errno_value = errno.ESTALE
+    #: The object that the store showed there instead; it stays behind at a process border.
+    found: ObjectVersion | None = None
 
 
 class StoreFull(HeadraceError, OSError):
     """The store has no room left, or the object would be larger than it can hold."""
 
     errno_value = errno.ENOSPC
+
+
+class TooManyOpen(HeadraceError, OSError):
+    """This process writes as many objects at once as it may."""
+
+    errno_value = errno.EMFILE
 
 
 class AccessRefused(HeadraceError, PermissionError):

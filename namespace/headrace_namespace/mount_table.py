@@ -12,6 +12,9 @@ from headrace_namespace.path import NamespacePath
 #: A tag as mounts and policy rules write it: `key=value`, such as `pii=eu`.
 TAG = re.compile(r"[^\s=*?]+=[^\s=*?]+")
 
+#: The source of a mount that was made while processes run.
+RUN_TIME = "run time"
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -25,6 +28,11 @@ class Mount:
     read_only: bool = False
     #: How long the cache may hold a byte of it after it was fetched; None for as long as it likes.
     ttl_seconds: float | None = None
+    #: Tells a mount made at run time from one made later at the same path: they are never taken for
+    #: one another. Empty for those of a configuration.
+    mounting: str = ""
+    #: Where it was declared, for people: `headrace.toml, line 3`, or `RUN_TIME`.
+    source: str = field(default="", compare=False)
 
 
 class MountTable:

@@ -7,55 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from headrace_namespace.backends.observe import ObservedBackend
-from headrace_namespace.backends.protocol import Backend, Folder, ListPage
+from headrace_namespace.backends.protocol import Folder, ListPage
 from headrace_namespace.clock import Clock
+from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import HeadraceError, NotFolder, NotFound
+from headrace_namespace.errors import HeadraceError, NotFolder, NotFound, VersionGone
 from headrace_namespace.freshness import PINNED, Freshness
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.metadata.listings import Listings
 from headrace_namespace.metadata.protocol import MetadataStore, Observation
-from headrace_namespace.mount_table import Mount, MountTable
+from headrace_namespace.mount_table import Mount
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name, Resolved
+from headrace_namespace.tree import MountedStore, Tree, Trees
+
+__all__ = ["MountedStore", "Namespace"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class MountedStore:
-    """A mount and the store behind it: `backend` wears every wrapper, `observed` counts.
-
-    Each has threads of its own, so that a store that stalls holds up no other: `fetchers` for
-    bytes, `looks` for stats and listings.
-    """
-
-    mount: Mount
-    backend: Backend
-    observed: ObservedBackend
-    fetchers: Offload
-    looks: Offload
-
-
-class _Tree:
-    """The mount table and its stores at one moment; a change of mounts makes another."""
-
-    def __init__(self, stores: Sequence[MountedStore]) -> None:
-        self.table = MountTable(store.mount for store in stores)
-        self.stores = {store.mount: store for store in stores}
-        # A remote store's place never moves; a local folder's may, when a link on its way does.
-        self._fixed_roots = {
-            store.mount: store.backend.ref("").key
-            for store in stores
-            if not store.backend.stat_is_cheap
-        }
-
-    def root_key(self, store: MountedStore) -> str:
-        return self._fixed_roots.get(store.mount) or store.backend.ref("").key
 
 
 class Namespace:
@@ -63,12 +33,12 @@ class Namespace:
 
     def __init__(
         self,
-        stores: Sequence[MountedStore],
+        trees: Trees,
         metadata: MetadataStore,
         listings: Listings,
         clock: Clock,
     ) -> None:
-        self._tree = _Tree(stores)
+        self._trees = trees
         self._metadata = metadata
         self._listings = listings
         self._clock = clock
@@ -76,16 +46,29 @@ class Namespace:
     @property
     def mounts(self) -> tuple[Mount, ...]:
         """The mount table's lines."""
-        return self._tree.table.mounts
+        return self._trees.look().table.mounts
 
     def requests(self) -> Mapping[str, Mapping[str, int]]:
         """How often each operation was asked of each mount's store."""
-        stores = self._tree.stores.values()
-        return {store.mount.path.text: store.observed.requests() for store in stores}
+        return self._trees.requests()
+
+    def add_mount(
+        self, declaration: MountDeclaration, *, over: bool = False, checked: bool = True
+    ) -> Sequence[Mount]:
+        """Mount a store for all processes, until it is unmounted; the other mounts that may reach
+        the same objects. `over` hides what is at the path, unless `checked` the store is not asked.
+
+        Raises AlreadyExists, ConfigError, and what the store says.
+        """
+        return self._trees.add(declaration, over=over, checked=checked)
+
+    def remove_mount(self, path: NamespacePath) -> None:
+        """Undo `add_mount`. Raises NotFound, and ConfigError for a mount of the configuration."""
+        self._trees.remove(path)
 
     def store_of(self, mount: Mount) -> MountedStore:
         """The store behind a mount. Raises NotFound where it was unmounted since."""
-        store = self._tree.stores.get(mount)
+        store = self._trees.tree.stores.get(mount)
         if store is None:
             raise NotFound(f"{mount.path} was unmounted", path=mount.path.text)
         return store
@@ -101,33 +84,37 @@ class Namespace:
         else:
             self._metadata.put(Observation(version, self._clock.monotonic()))
 
+    def moved(self, ref: ObjectRef) -> None:
+        """What is at `ref`, and all below it, was or may have been given another name."""
+        self.written(ref, None)
+        self._listings.forget_below(str(ref))
+        self._metadata.forget_below(ref)
+
     def resolve(self, path: NamespacePath) -> Resolved:
         """Where `path` leads, and by which other names; no remote store is asked.
 
         Raises NotFound where no mount answers for it.
         """
-        tree = self._tree
+        tree = self._trees.look()
         mount = tree.table.find(path)
         if mount is None:
             if not tree.table.names_below(path) and path.text != "/":
                 raise NotFound(
                     f"no mount answers for {path}",
                     path=path.text,
-                    hint=f"mounted: {', '.join(m.path.text for m in self.mounts)}",
+                    hint=tree.mounted_hint(),
                 )
             return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
         backend = tree.stores[mount].backend
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
         trail = backend.trail(key)
-        for other in tree.stores.values():
-            if other.backend.space != backend.space:
-                continue
+        for other in tree.sharing(backend.space):
             if other.mount is mount and len(trail) == 1:
                 continue  # without a link, its own mount knows it by this one path
-            root = tree.root_key(other)
+            root = tree.root(other).key
             for ref in trail:
-                below = _below(ref.key, root)
+                below = below_root(ref.key, root)
                 if below is not None and (alias := other.mount.path.below(below)) != path:
                     names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
         return Resolved(path, mount, key, trail[-1], tuple(names))
@@ -144,7 +131,7 @@ class Namespace:
         if mount is None:
             return Entry(path, None)
         version = self._observe(resolved, mount, freshness, opening=opening)
-        if version is None and self._tree.table.names_below(path):
+        if version is None and self._trees.tree.table.names_below(path):
             return Entry(path, mount.path)
         if version is None:
             raise NotFound(
@@ -153,17 +140,19 @@ class Namespace:
                 store=self.store_of(mount).backend.name,
                 hint=_escape_hint(path),
             )
-        return Entry(path, mount.path, version if isinstance(version, ObjectVersion) else None)
+        if isinstance(version, ObjectVersion):
+            return Entry(path, mount.path, version)
+        return Entry(path, mount.path, link=self._is_link(resolved, mount))
 
     def list(self, resolved: Resolved) -> Iterator[Entry]:
         """The children of a folder, part by part as the store gives them; an object as itself.
 
         Raises NotFound.
         """
-        path, mount = resolved.path, resolved.mount
-        mounted = self._tree.table.names_below(path)
+        path, mount, tree = resolved.path, resolved.mount, self._trees.look()
+        mounted = tree.table.names_below(path)
         for name, point in mounted.items():
-            yield self._mount_point(path.child(name), point)
+            yield _mount_point(tree, path.child(name), point)
         if mount is None:
             return
         try:
@@ -180,7 +169,14 @@ class Namespace:
         self, mount: Mount, version: ObjectVersion, start: int, target: memoryview
     ) -> None:
         """Fill `target` with this version's bytes from `start` on. Raises VersionGone."""
-        self.store_of(mount).backend.read_into(version, start, target)
+        store = self.store_of(mount)
+        if version.ref.store != self._trees.tree.root(store).store:
+            raise VersionGone(
+                f"another store was mounted at {mount.path} since it was opened",
+                path=mount.path.text,
+                hint="open it again",
+            )
+        store.backend.read_into(version, start, target)
 
     def fetchers(self, mount: Mount) -> Offload:
         """The threads that fetch from this mount's store."""
@@ -188,10 +184,7 @@ class Namespace:
 
     def close(self) -> None:
         """Let go of every store."""
-        for store in self._tree.stores.values():
-            store.fetchers.close()
-            store.looks.close()
-            store.backend.close()
+        self._trees.close()
 
     def _observe(
         self, resolved: Resolved, mount: Mount, freshness: Freshness | None, *, opening: bool
@@ -245,6 +238,14 @@ class Namespace:
         except HeadraceError as error:
             raise error.at(path=resolved.path.text, store=store.backend.name) from error.__cause__
 
+    def _is_link(self, resolved: Resolved, mount: Mount) -> bool:
+        """Whether the last name leads elsewhere than into the folder that it stands in."""
+        if not resolved.key or resolved.ref is None:
+            return False
+        above, _, name = resolved.key.rpartition("/")
+        folder = self.store_of(mount).backend.ref(above).key
+        return f"{folder}/{name}".strip("/").replace("//", "/") != resolved.ref.key.strip("/")
+
     def _remember(self, mount: Mount, observation: Observation) -> None:
         """Keep an answer; a pinned mount keeps the first."""
         pinned = mount.freshness == PINNED
@@ -269,7 +270,8 @@ class Namespace:
                     if child.version is not None and child.settled:
                         self._remember(mount, Observation(child.version, now))
             for child in page.children:
-                yield Entry(resolved.path.child(child.name), mount.path, child.version)
+                path = resolved.path.child(child.name)
+                yield Entry(path, mount.path, child.version, link=child.link)
             token = page.next_token
             if token is None:
                 return
@@ -293,7 +295,11 @@ class Namespace:
             folder = str(ref).rstrip("/")
             if token is None:
                 self._listings.begin(folder, now)
-            page = ask()
+            try:
+                page = ask()
+            except HeadraceError:
+                self._listings.forget(folder)  # it may be no folder at all
+                raise
             settled = {
                 child.name: child.version
                 for child in page.children
@@ -304,21 +310,22 @@ class Namespace:
 
         return ask() if store.backend.stat_is_cheap else store.looks.run(ask_and_keep)
 
-    def _mount_point(self, path: NamespacePath, point: NamespacePath | None) -> Entry:
-        """How a mount point shows in its parent: never waiting for a store that may be far."""
-        mount = self._tree.table.find(point) if point is not None else None
-        store = self._tree.stores.get(mount) if mount is not None else None
-        if store is not None and store.backend.stat_is_cheap:
-            try:
-                found = store.backend.stat("")
-            except HeadraceError:
-                found = None  # it is still a mount point; opening it will say what is wrong
-            if isinstance(found, ObjectVersion):
-                return Entry(path, point, found)
-        return Entry(path, point)
+
+def _mount_point(tree: Tree, path: NamespacePath, point: NamespacePath | None) -> Entry:
+    """How a mount point shows in its parent: never waiting for a store that may be far."""
+    mount = tree.table.find(point) if point is not None else None
+    store = tree.stores.get(mount) if mount is not None else None
+    if store is not None and store.backend.stat_is_cheap:
+        try:
+            found = store.backend.stat("")
+        except HeadraceError:
+            found = None  # it is still a mount point; opening it will say what is wrong
+        if isinstance(found, ObjectVersion):
+            return Entry(path, point, found)
+    return Entry(path, point)
 
 
-def _below(key: str, root: str) -> str | None:
+def below_root(key: str, root: str) -> str | None:
     """What follows the folder `root` in `key`; None where it does not lie in it."""
     folder = root.rstrip("/")
     if not folder:

@@ -50,6 +50,11 @@ class Offload:
                 self._started += 1
         self._work.put(work)
 
+    def later(self, work: Callable[[], object]) -> None:
+        """Do `work` when a thread that was started before has time: for finalizers, which may run
+        between any two steps of any thread, and so must take no lock."""
+        self._work.put(work)
+
     def run(self, work: Callable[[], Answer]) -> Answer:
         """Do `work` on a thread, and give its answer or raise its error.
 
@@ -99,3 +104,4 @@ class Offload:
             if work is None:
                 return
             work()
+            del work  # what it holds (a view of memory, an answer) is let go now, not with the next

@@ -17,14 +17,18 @@ from functools import partial
 from pathlib import Path
 
 from headrace_cache.page import PageId
+from headrace_cache.scope import Scope
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.ssd.sealing import OVERHEAD_BYTES
+from headrace_namespace.path import NamespacePath
+from headrace_namespace.resolution import Name
 
 MIB, GIB = 1 << 20, 1 << 30
 PAGES = 256
 BATCH = 16
 SMALL = 100_000
+FOLDER = Scope(frozenset({Name(NamespacePath("/lake"), NamespacePath("/lake"), frozenset())}))
 
 
 def seconds(work: Callable[[], None]) -> float:
@@ -65,7 +69,7 @@ def streaming(root: Path) -> None:
 
     def store(tier: PageTier) -> None:
         for batch in batches:
-            tier.store([(page, piece(source, page)) for page in batch])
+            tier.store([(page, piece(source, page)) for page in batch], FOLDER)
 
     def load(tier: PageTier) -> None:
         for batch in batches:
@@ -98,7 +102,7 @@ def index(root: Path) -> None:
     def store(first: int, stop: int) -> None:
         for start in range(first, stop, 500):
             numbers = range(start, min(stop, start + 500))
-            tier.store([(PageId(version(number), 0), data) for number in numbers])
+            tier.store([(PageId(version(number), 0), data) for number in numbers], FOLDER)
 
     def load_singly(names: list[PageId]) -> None:
         for name in names:

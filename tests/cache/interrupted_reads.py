@@ -28,7 +28,7 @@ def main(rounds: int) -> None:
     interrupted = 0
     for number in range(rounds):
         data = os.urandom(3000)
-        lake.put(f"o{number}", data)
+        lake.set(f"o{number}", data)
         path = NamespacePath(f"/lake/o{number}")
         try:
             signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 4e-4))

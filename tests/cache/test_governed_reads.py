@@ -10,6 +10,7 @@ import pytest
 from headrace_cache.limits import PolicySource
 from headrace_cache.placement import Persistence
 from headrace_cache.policy import BUILT_IN
+from headrace_cache.scope import Scope
 from headrace_mounts.handles import HeadraceFile
 from headrace_namespace.backends.protocol import Folder
 from headrace_namespace.errors import PolicyDenied, VersionGone
@@ -62,9 +63,9 @@ apply.guarantee = "unattested"
 @pytest.fixture
 def governed(lake: MemoryBackend) -> Iterator[Rig]:
     for folder in ("hr", "secret", "stream", "closed", "quiet", "open"):
-        lake.put(f"{folder}/a", folder.encode() * PAGE)
+        lake.set(f"{folder}/a", folder.encode() * PAGE)
     other = MemoryBackend("memory:lake")  # a second way to the same store
-    other.put("hr/a", b"hr" * PAGE)
+    other.set("hr/a", b"hr" * PAGE)
     rig = Rig(
         {"/lake": lake, "/alias": other}, policy=PolicySource(RULES, "policy.toml"), ssd=DictTier()
     )
@@ -109,7 +110,7 @@ def test_an_alias_of_a_restricted_object_is_as_restricted(governed: Rig) -> None
 def test_a_listing_shows_only_the_name_of_what_may_not_be_looked_at(
     governed: Rig, lake: MemoryBackend
 ) -> None:
-    lake.put("open/secret.pem", b"-----BEGIN")
+    lake.set("open/secret.pem", b"-----BEGIN")
     shown = {entry.path.name: entry for entry in governed.service.list(path("/lake/open"))}
     assert set(shown) == {"a", "secret.pem"}
     assert shown["a"].version is not None
@@ -122,7 +123,7 @@ def test_a_listing_shows_only_the_name_of_what_may_not_be_looked_at(
 def test_looks_are_refused_where_metadata_demands_an_attested_host(
     governed: Rig, lake: MemoryBackend
 ) -> None:
-    lake.put("hidden/a", b"x")
+    lake.set("hidden/a", b"x")
     for look in (governed.service.stat, governed.service.open):
         with pytest.raises(PolicyDenied, match="G1"):
             look(path("/lake/hidden/a"))
@@ -133,7 +134,7 @@ def test_looks_are_refused_where_metadata_demands_an_attested_host(
 def test_a_folder_of_the_other_spelling_is_governed_before_it_is_listed(
     governed: Rig, lake: MemoryBackend
 ) -> None:
-    lake.put("closed/cafe\u0301/a", b"x")
+    lake.set("closed/cafe\u0301/a", b"x")
     for spelling in ("caf\u00e9", "cafe\u0301"):
         with pytest.raises(PolicyDenied):
             list(governed.service.list(path(f"/lake/closed/{spelling}")))
@@ -141,7 +142,7 @@ def test_a_folder_of_the_other_spelling_is_governed_before_it_is_listed(
 
 def test_the_tags_of_every_mount_of_an_object_count() -> None:
     lake, other = MemoryBackend("memory:lake"), MemoryBackend("memory:lake")
-    lake.put("a", b"x" * PAGE)
+    lake.set("a", b"x" * PAGE)
     rig = Rig(
         {"/lake": lake, "/tagged": other},
         policy=PolicySource(RULES, "policy.toml"),
@@ -156,7 +157,7 @@ def test_the_tags_of_every_mount_of_an_object_count() -> None:
 
 def test_a_mount_of_a_single_object_is_a_name_of_it() -> None:
     lake = MemoryBackend("memory:lake")
-    lake.put("hr/a", b"x" * PAGE)
+    lake.set("hr/a", b"x" * PAGE)
 
     class One(MemoryBackend):
         """A mount whose root is one object of the same store."""
@@ -184,7 +185,7 @@ def test_a_mount_of_a_single_object_is_a_name_of_it() -> None:
 def test_old_sealed_pages_are_neither_served_nor_kept_once_memory_only(
     lake: MemoryBackend,
 ) -> None:
-    lake.put("hr/a", b"x" * PAGE)
+    lake.set("hr/a", b"x" * PAGE)
     tier = DictTier()
     loose = Rig({"/lake": lake}, ssd=tier)
     whole(loose.service.open(path("/lake/hr/a")))
@@ -200,20 +201,22 @@ def test_old_sealed_pages_are_neither_served_nor_kept_once_memory_only(
 
 
 def test_one_store_holds_an_object_apart_for_each_placement(lake: MemoryBackend) -> None:
-    lake.put("hr/a", b"x" * PAGE)
+    lake.set("hr/a", b"x" * PAGE)
     rig = Rig({"/lake": lake}, ssd=DictTier())
     version = rig.service.open(path("/lake/hr/a")).version
-    loose, _ = rig.store.attach(version, BUILT_IN)
-    strict, _ = rig.store.attach(version, replace(BUILT_IN, persistence=Persistence.MEMORY_ONLY))
+    scope = Scope.of(rig.namespace.resolve(path("/lake/hr/a")).names)
+    memory_only = replace(BUILT_IN, persistence=Persistence.MEMORY_ONLY)
+    loose, _ = rig.store.attach(version, BUILT_IN, scope)
+    strict, _ = rig.store.attach(version, memory_only, scope)
     assert loose.ssd and not strict.ssd and loose is not strict
-    assert rig.store.attach(version, BUILT_IN) == (loose, False)
+    assert rig.store.attach(version, BUILT_IN, scope) == (loose, False)
     rig.service.close()
 
 
 def test_an_object_that_is_not_the_one_judged_is_never_opened(lake: MemoryBackend) -> None:
     """A link that is switched between the judgement and the look: the store finds another ref."""
-    lake.put("open/a", b"open")
-    lake.put("hr/a", b"hr")
+    lake.set("open/a", b"open")
+    lake.set("hr/a", b"hr")
 
     class Switching(MemoryBackend):
         def stat(self, key: str) -> ObjectVersion | Folder | None:
@@ -229,8 +232,19 @@ def test_reading_uncached_lines_asks_for_blocks_and_keeps_nothing(
     governed: Rig, lake: MemoryBackend
 ) -> None:
     lines = b"".join(b"line %d\n" % number for number in range(20_000))
-    lake.put("stream/lines", lines)
+    lake.set("stream/lines", lines)
     with HeadraceFile(governed.service.open(path("/lake/stream/lines"))) as file:
         assert list(file) == lines.splitlines(keepends=True)
     assert lake.asked["read"] <= 2
     assert governed.memory.usage().used == 0
+
+
+def test_what_is_sealed_is_remembered_by_the_folders_of_all_its_names() -> None:
+    lake, other = MemoryBackend("memory:lake"), MemoryBackend("memory:lake")
+    lake.set("hr/a", b"x" * PAGE)
+    tier = DictTier()
+    rig = Rig({"/lake": lake, "/alias": other}, ssd=tier)
+    whole(rig.service.open(path("/lake/hr/a")))
+    (scope,) = tier.scopes.values()
+    assert {name.path.text for name in scope.folders} == {"/lake/hr", "/alias/hr"}
+    rig.service.close()

@@ -24,6 +24,19 @@ def test_an_interrupted_read_spoils_no_later_one() -> None:
     assert int(done.stdout) > 100  # else the test shows nothing
 
 
+def test_an_interrupted_write_leaves_nothing_behind() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.cache.interrupted_writes", "1500"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100  # else the test shows nothing
+
+
 def test_a_store_that_stalls_holds_up_no_other() -> None:
     stalled, healthy = MemoryBackend("memory:stalled"), MemoryBackend("memory:healthy")
     go_on = threading.Event()
@@ -32,14 +45,14 @@ def test_a_store_that_stalls_holds_up_no_other() -> None:
         go_on.wait()
 
     stalled.before_read = stall
-    healthy.put("a", b"healthy")
+    healthy.set("a", b"healthy")
     rig = Rig({"/stalled": stalled, "/healthy": healthy})
 
     def read(number: int) -> None:
         rig.service.open(NamespacePath(f"/stalled/{number}")).read_at(0, 1)
 
     for number in range(40):
-        stalled.put(str(number), b"x")
+        stalled.set(str(number), b"x")
     threads = [threading.Thread(target=read, args=(number,)) for number in range(40)]
     for thread in threads:
         thread.start()

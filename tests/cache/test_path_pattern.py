@@ -196,3 +196,28 @@ def test_a_path_made_to_be_slow_is_matched_in_few_steps() -> None:
     for path in ("/" + "a" * 4000, "/a" * 2000, "/" + "a" * 2000 + "b" + "/aaaa" * 400):
         assert not pattern.applies_to(as_folder(path))
         assert not pattern.excludes(as_folder(path))
+
+
+@given(PATTERN_NAMES, PATH_NAMES, st.text("abB", min_size=1, max_size=5))
+@example(["a", "*"], ["a"], "b")
+@example(["*"], [], "b")
+@example(["**", "a", "**"], ["b"], "a")
+@example(["a", "*", "**"], ["a"], "b")
+def test_a_folder_is_judged_as_strictly_as_its_children(
+    pattern: list[str], folder: list[str], child: str
+) -> None:
+    parsed = PathPattern.parse("/" + "/".join(pattern))
+    above, below = "/" + "/".join(folder), "/" + "/".join([*folder, child])
+    if parsed.applies_to(as_folder(fold(below))):
+        assert parsed.could_apply_in(as_folder(fold(above)))
+    if parsed.excludes_all_in(as_folder(composed(above))):
+        assert parsed.excludes(as_folder(composed(below)))
+        if above == "/":
+            assert parsed.excludes("/")  # the root may be an object itself
+
+
+def test_patterns_that_are_written_alike_are_equal() -> None:
+    one, same, other = (
+        PathPatterns([PathPattern.parse(text)]) for text in ("/a/**", "/a/**", "/a/*")
+    )
+    assert one == same and hash(one) == hash(same) and one != other and one != "/a/**"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace_cache.placement import Guarantee, MetadataKeeping, Persistence, Placement
@@ -358,3 +358,82 @@ def test_an_explanation_says_what_is_decided(rules: list[str], names: list[Name]
         for reason in reasons[1:]:
             joined = joined.join(by_name[reason.name])
         assert joined == placement
+
+
+# Judged by folders alone: never looser than by the names.
+
+CHILDREN = st.sampled_from(["hr", "HR", "pay", "é", "straße", "a", "x.pem", "\u212a"])
+
+
+@given(
+    st.lists(RULES, max_size=4),
+    st.lists(st.tuples(NAMES, CHILDREN), min_size=1, max_size=3),
+    st.sampled_from(["", 'persistence = "memory-only"', 'metadata = "memory-only"']),
+)
+@example(['match.path = ["/*"]\nmatch.not_path = ["/*"]\napply.persistence = "deny"'], [], "")
+@example(
+    ['match.path = ["/**"]\nmatch.not_path = ["/hr/*"]\napply.persistence = "deny"'],
+    [(name_of("/hr"), "a"), (name_of("/"), "hr")],
+    "",
+)
+def test_no_object_is_placed_more_strictly_than_its_folders(
+    rules: list[str], places: list[tuple[Name, str]], default: str
+) -> None:
+    policy = policy_of(*rules, default=default)
+    folders = [folder for folder, _ in places]
+    children = [Name(f.path.child(child), f.mount, f.tags) for f, child in places]
+    decided = policy.decide(children)
+    assert at_most(decided, policy.strictest(folders))
+    assert decided.allows_ssd or policy.could_forbid_ssd(folders)
+    assert policy.could_forbid_ssd(folders) == bool(policy.forbidding(folders))
+    assert not policy.could_forbid_ssd(folders) or policy.forbids_some_ssd
+    # Of objects that obeyed some of the rules before, only the others need to be asked.
+    known = policy_of(*rules[:1]).demands
+    if policy_of(*rules[:1]).decide(children).allows_ssd and not decided.allows_ssd:
+        assert policy.beyond(known).could_forbid_ssd(folders)
+
+
+@pytest.mark.parametrize(
+    ("match", "folder", "could"),
+    [
+        ('match.path = ["/lake/hr/**"]', "/lake/hr", True),
+        ('match.path = ["/lake/hr/**"]', "/lake", True),  # an object named hr
+        ('match.path = ["/lake/hr/x/**"]', "/lake", False),
+        ('match.path = ["/lake/**/*.pem"]', "/lake/open", True),
+        ('match.path = ["/lake/*.pem"]', "/lake/open", False),
+        ('match.path = ["/lake/*.pem"]', "/lake", True),
+        ('match.path = ["/lake/hr/a"]', "/LAKE/HR", True),
+        ('match.path = ["/lake/hr/a"]', "/lake/open", False),
+        ('match.path = ["/lake/**"]\nmatch.not_path = ["/lake/open/**"]', "/lake/open", False),
+        ('match.path = ["/lake/**"]\nmatch.not_path = ["/lake/open/**"]', "/lake/open/x", False),
+        ('match.path = ["/lake/**"]\nmatch.not_path = ["/lake/open/*"]', "/lake/open", False),
+        ('match.path = ["/lake/**"]\nmatch.not_path = ["/lake/open/*"]', "/lake/open/x", True),
+        ('match.path = ["/lake/**"]\nmatch.not_path = ["/lake/open/*.md"]', "/lake/open", True),
+        ('match.path = ["/lake/**"]\nmatch.not_path = ["/lake/OPEN/**"]', "/lake/open", True),
+        ('match.tag = ["pii=eu"]', "/lake/open", False),
+        ('match.mount = ["/lake"]', "/lake/open", True),
+        ('match.mount = ["/other"]', "/lake/open", False),
+    ],
+)
+def test_whether_a_folder_could_hold_what_may_not_lie_on_the_ssd(
+    match: str, folder: str, could: bool
+) -> None:
+    policy = policy_of(match + '\napply.persistence = "deny"')
+    assert policy.could_forbid_ssd([name_of(folder)]) is could
+    assert policy.forbidding([name_of(folder)]) == (("rule 0",) if could else ())
+
+
+def test_a_folder_that_cannot_be_judged_could_hold_anything() -> None:
+    assert UNRESTRICTED.could_forbid_ssd([]) and UNRESTRICTED.could_forbid_ssd([name_of("/a/../b")])
+    assert not UNRESTRICTED.could_forbid_ssd([name_of("/a")])
+
+
+@given(st.lists(RULES, max_size=3), st.lists(RULES, max_size=3), st.lists(NAMES, min_size=1))
+def test_what_is_kept_beside_a_policy_never_weakens_it(
+    rules: list[str], older: list[str], names: list[Name]
+) -> None:
+    new, old = policy_of(*rules), policy_of(*older)
+    kept = new.keeping(old)
+    assert kept.decide(names) == new.decide(names).join(old.decide(names))
+    assert kept.demands >= new.demands
+    assert kept.keeping(old) == kept

@@ -81,3 +81,30 @@ def test_a_broken_or_vanished_file_denies_until_it_is_mended(
 def test_a_wrong_file_at_the_start_is_an_error() -> None:
     with pytest.raises(ConfigError):
         PolicyWatch(PolicySource("version = 2", "p.toml"), ManualClock())
+
+
+def test_a_file_that_vanished_is_read_anew_when_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+    with caplog.at_level(logging.ERROR):
+        assert site.rewrite(None) is Persistence.DENY
+        assert site.rewrite(text("no-cache")) is Persistence.NO_CACHE
+    assert len(caplog.records) == 1
+
+
+def test_a_change_between_reading_the_file_and_watching_it_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text("no-cache"))
+    clock = ManualClock()
+    watch = PolicyWatch(PolicySource(text("sealed-ssd"), str(file)), clock)
+    clock.sleep(LOOK_SECONDS)
+    assert watch.current().decide([Name(HR, None, None)]).persistence is Persistence.NO_CACHE
+
+
+def test_a_look_under_way_holds_nobody_up(tmp_path: Path) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+    inner: list[Persistence] = []
+    site.watch.follow(lambda: inner.append(site.decided()))  # asks while the look is under way
+    assert site.rewrite(text("deny")) is Persistence.DENY
+    assert inner == [Persistence.DENY]

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace_cache.extent_store import OBJECT_BYTES, CachedObject
+from headrace_cache.extent_store import CachedObject
+from headrace_cache.memory_room import OBJECT_BYTES
 from headrace_cache.page import PageId
 from headrace_cache.reader import Pinned
+from headrace_cache.scope import Scope
 from headrace_namespace.errors import IsFolder, NotFound, VersionGone
 from headrace_namespace.identity import ObjectVersion
 from tests.fakes.local_cache import PAGE, Rig, path, whole
@@ -24,7 +26,7 @@ from tests.fakes.page_tier import DictTier
 )
 def test_every_size_reads_as_it_is_cold_and_warm(rig: Rig, lake: MemoryBackend, size: int) -> None:
     data = os.urandom(size)
-    lake.put("a", data)
+    lake.set("a", data)
     for _ in range(2):
         opened = rig.service.open(path("/lake/a"))
         assert whole(opened) == data
@@ -40,7 +42,7 @@ def test_every_size_reads_as_it_is_cold_and_warm(rig: Rig, lake: MemoryBackend, 
 
 
 def test_a_warm_read_asks_the_store_for_no_byte(rig: Rig, lake: MemoryBackend) -> None:
-    lake.put("a", os.urandom(10 * PAGE))
+    lake.set("a", os.urandom(10 * PAGE))
     whole(rig.service.open(path("/lake/a")))
     reads = lake.asked["read"]
     whole(rig.service.open(path("/lake/a")))
@@ -48,13 +50,13 @@ def test_a_warm_read_asks_the_store_for_no_byte(rig: Rig, lake: MemoryBackend) -
 
 
 def test_reading_a_little_fetches_a_page_and_not_the_object(rig: Rig, lake: MemoryBackend) -> None:
-    lake.put("a", os.urandom(12 * PAGE))
+    lake.set("a", os.urandom(12 * PAGE))
     rig.service.open(path("/lake/a")).read_at(5 * PAGE + 3, 5 * PAGE + 4)
     assert rig.service.status().bytes_fetched == PAGE
 
 
 def test_a_range_past_the_end_is_cut(rig: Rig, lake: MemoryBackend) -> None:
-    lake.put("a", b"0123456789")
+    lake.set("a", b"0123456789")
     opened = rig.service.open(path("/lake/a"))
     assert opened.read_at(8, 99) == b"89"
     assert opened.read_at(10, 12) == b""
@@ -62,7 +64,7 @@ def test_a_range_past_the_end_is_cut(rig: Rig, lake: MemoryBackend) -> None:
 
 
 def test_a_closed_object_says_so(rig: Rig, lake: MemoryBackend) -> None:
-    lake.put("a", b"x")
+    lake.set("a", b"x")
     opened = rig.service.open(path("/lake/a"))
     opened.read_at(0, 1)
     opened.close()
@@ -71,7 +73,7 @@ def test_a_closed_object_says_so(rig: Rig, lake: MemoryBackend) -> None:
 
 
 def test_folders_and_nothing_are_told_apart(rig: Rig, lake: MemoryBackend) -> None:
-    lake.put("d/a", b"x")
+    lake.set("d/a", b"x")
     with pytest.raises(IsFolder):
         rig.service.open(path("/lake/d"))
     with pytest.raises(NotFound):
@@ -84,7 +86,7 @@ def test_sixty_readers_of_one_cold_object_fetch_each_byte_once(
     rig: Rig, lake: MemoryBackend
 ) -> None:
     data = os.urandom(9 * PAGE + 11)
-    lake.put("a", data)
+    lake.set("a", data)
     go = threading.Barrier(60)
     wrong: list[int] = []
 
@@ -107,10 +109,10 @@ def test_an_object_replaced_under_a_read_gives_old_bytes_or_version_gone(
     rig: Rig, lake: MemoryBackend
 ) -> None:
     old, new = b"o" * (6 * PAGE), b"n" * (6 * PAGE)
-    lake.put("a", old)
+    lake.set("a", old)
     opened = rig.service.open(path("/lake/a"))
     assert opened.read_at(0, 10) == old[:10]
-    lake.put("a", new)
+    lake.set("a", new)
     assert opened.read_at(5, PAGE) == old[5:PAGE]  # that page is here
     with pytest.raises(VersionGone):
         opened.read_at(3 * PAGE, 4 * PAGE)
@@ -119,7 +121,7 @@ def test_an_object_replaced_under_a_read_gives_old_bytes_or_version_gone(
 
 
 def test_a_failed_fetch_fails_its_readers_and_nobody_after(rig: Rig, lake: MemoryBackend) -> None:
-    lake.put("a", b"x" * PAGE)
+    lake.set("a", b"x" * PAGE)
 
     def fail(version: ObjectVersion, start: int) -> None:
         raise OSError("the store is on fire")
@@ -137,7 +139,7 @@ def test_memory_stays_within_its_bound_to_the_byte(lake: MemoryBackend) -> None:
     objects = {f"o{n}": os.urandom(random.randrange(1, 5 * PAGE)) for n in range(60)}
     objects["huge"] = os.urandom(100 * PAGE)
     for key, data in objects.items():
-        lake.put(key, data)
+        lake.set(key, data)
     over: list[int] = []
 
     def read(seed: int) -> None:
@@ -164,13 +166,13 @@ def test_what_is_viewed_stays_charged_and_served_until_the_view_is_gone(
 ) -> None:
     rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE)
     data = os.urandom(4 * PAGE)
-    lake.put("kept", data)
+    lake.set("kept", data)
     view = rig.service.open(path("/lake/kept")).view(0, 4 * PAGE)
     assert isinstance(view, memoryview) and view.readonly
 
     def pass_by(count: int, *, times: int = 1) -> None:
         for number in range(count):
-            lake.put(f"o{number}", os.urandom(4 * PAGE))
+            lake.set(f"o{number}", os.urandom(4 * PAGE))
             for _ in range(times):
                 whole(rig.service.open(path(f"/lake/o{number}")))
             assert rig.memory.usage().used <= 16 * PAGE
@@ -192,7 +194,7 @@ def test_with_all_memory_held_by_views_reads_still_succeed(lake: MemoryBackend) 
     views: list[memoryview | bytes] = []
     for number in range(8):
         data = bytes([number]) * (4 * PAGE)
-        lake.put(f"o{number}", data)
+        lake.set(f"o{number}", data)
         views.append(rig.service.open(path(f"/lake/o{number}")).view(0, 4 * PAGE))
         assert views[-1] == data
     assert rig.memory.usage().used <= 16 * PAGE
@@ -206,7 +208,7 @@ def test_what_is_evicted_comes_back_from_the_ssd(lake: MemoryBackend) -> None:
     rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE, ssd=DictTier())
     objects = {f"o{n}": os.urandom(4 * PAGE) for n in range(20)}
     for key, data in objects.items():
-        lake.put(key, data)
+        lake.set(key, data)
         whole(rig.service.open(path(f"/lake/{key}")))
     reads = lake.asked["read"]
     for key, data in objects.items():
@@ -219,7 +221,7 @@ def test_large_reads_fetch_several_ranges_at_once(lake: MemoryBackend) -> None:
     """Four requests must be under way together, or the barrier breaks and the read fails."""
     rig = Rig({"/lake": lake}, memory_bytes=4096 * PAGE)
     data = os.urandom(4 * (8 << 20))
-    lake.put("a", data)
+    lake.set("a", data)
     together = threading.Barrier(4, timeout=20)
 
     def meet(version: ObjectVersion, start: int) -> None:
@@ -238,18 +240,19 @@ def test_what_waits_to_be_sealed_makes_a_fill_wait_and_not_lose_its_pages(
 
         def __init__(self) -> None:
             super().__init__()
-            self.waiting: list[tuple[PageId, memoryview]] = []
+            self.waiting: list[tuple[PageId, memoryview, Scope]] = []
 
-        def store(self, pages: Sequence[tuple[PageId, memoryview]]) -> None:
-            self.waiting.extend(pages)
+        def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
+            self.waiting.extend((page, data, scope) for page, data in pages)
 
         def flush(self) -> None:
             waiting, self.waiting = self.waiting, []
-            super().store(waiting)
+            for page, data, scope in waiting:
+                super().store([(page, data)], scope)
 
     rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE, ssd=SlowTier())
     for number in range(20):
-        lake.put(f"o{number}", bytes([number]) * (4 * PAGE))
+        lake.set(f"o{number}", bytes([number]) * (4 * PAGE))
         whole(rig.service.open(path(f"/lake/o{number}")))
     rig.service.flush()
     assert rig.ssd is not None and len(rig.ssd.pages) == 80
@@ -259,7 +262,7 @@ def test_what_waits_to_be_sealed_makes_a_fill_wait_and_not_lose_its_pages(
 def test_tiny_objects_are_charged_for_their_bookkeeping(lake: MemoryBackend) -> None:
     rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE)
     for number in range(2000):
-        lake.put(str(number), b"x")
+        lake.set(str(number), b"x")
         whole(rig.service.open(path(f"/lake/{number}")))
     usage = rig.memory.usage()
     assert usage.used <= 16 * PAGE and usage.objects <= 16 * PAGE // OBJECT_BYTES
@@ -271,7 +274,7 @@ def test_what_left_memory_before_it_was_copied_is_asked_of_the_ssd_not_of_the_st
 ) -> None:
     rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE, ssd=DictTier())
     data = os.urandom(12 * PAGE)
-    lake.put("a", data)
+    lake.set("a", data)
     assert whole(rig.service.open(path("/lake/a"))) == data  # the SSD has all of it
     opened = rig.service.open(path("/lake/a"))
     reader = rig.service.reader()

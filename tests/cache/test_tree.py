@@ -11,7 +11,7 @@ from tests.fakes.memory_backend import MemoryBackend
 
 
 def test_check_asks_at_every_open_and_an_age_does_not(lake: MemoryBackend) -> None:
-    lake.put("a", b"1")
+    lake.set("a", b"1")
     rig = Rig({"/lake": lake})
     for _ in range(3):
         rig.service.open(path("/lake/a"))
@@ -26,7 +26,7 @@ def test_check_asks_at_every_open_and_an_age_does_not(lake: MemoryBackend) -> No
 
 def test_one_listing_validates_the_opens_of_its_children(lake: MemoryBackend) -> None:
     for number in range(1000):
-        lake.put(f"d/{number:04}", b"%d" % number)
+        lake.set(f"d/{number:04}", b"%d" % number)
     rig = Rig({"/lake": lake})
     for entry in rig.service.list(path("/lake/d")):
         opened = rig.service.open(entry.path)
@@ -40,31 +40,31 @@ def test_one_listing_validates_the_opens_of_its_children(lake: MemoryBackend) ->
 
 def test_a_listing_that_is_old_or_wrong_validates_nothing(lake: MemoryBackend) -> None:
     for key in ("d/a", "d/b", "d/c"):
-        lake.put(key, b"old")
+        lake.set(key, b"old")
     rig = Rig({"/lake": lake})
     list(rig.service.list(path("/lake/d")))
-    lake.put("d/a", b"new")
-    lake.put("d/b", b"new")
+    lake.set("d/a", b"new")
+    lake.set("d/b", b"new")
     assert whole(rig.service.open(path("/lake/d/a"))) == b"new"
     assert whole(rig.service.open(path("/lake/d/b"))) == b"new"
     list(rig.service.list(path("/lake/d")))
     assert whole(rig.service.open(path("/lake/d/a"))) == b"new"
     rig.clock.sleep(6)
-    lake.put("d/b", b"newer")
+    lake.set("d/b", b"newer")
     assert whole(rig.service.open(path("/lake/d/b"))) == b"newer"
-    lake.put("d/c", b"newer")
+    lake.set("d/c", b"newer")
     list(rig.service.list(path("/lake/d")))
     rig.service.open(path("/lake/d/a"))
-    lake.put("d/c", b"newest")
+    lake.set("d/c", b"newest")
     assert whole(rig.service.open(path("/lake/d/c"), CHECK)) == b"newest"
     rig.service.close()
 
 
 def test_the_other_unicode_spelling_finds_the_object(rig: Rig, lake: MemoryBackend) -> None:
     composed, decomposed = "caf\u00e9", "cafe\u0301"
-    lake.put(decomposed, b"d")
+    lake.set(decomposed, b"d")
     assert whole(rig.service.open(path(f"/lake/{composed}"))) == b"d"
-    lake.put(composed, b"c")
+    lake.set(composed, b"c")
     assert whole(rig.service.open(path(f"/lake/{composed}"))) == b"c"
     assert whole(rig.service.open(path(f"/lake/{decomposed}"))) == b"d"
     with pytest.raises(NotFound, match="th\u00e9"):
@@ -73,9 +73,9 @@ def test_the_other_unicode_spelling_finds_the_object(rig: Rig, lake: MemoryBacke
 
 def test_nested_mounts_show_in_their_parents() -> None:
     outer, inner = MemoryBackend("memory:outer"), MemoryBackend("memory:inner")
-    outer.put("a", b"outer")
-    outer.put("deep/x/hidden", b"outer")
-    inner.put("b", b"inner")
+    outer.set("a", b"outer")
+    outer.set("deep/x/hidden", b"outer")
+    inner.set("b", b"inner")
     rig = Rig({"/m": outer, "/m/deep/x": inner, "/far/away": inner})
     tree = rig.service
 
@@ -98,7 +98,7 @@ def test_nested_mounts_show_in_their_parents() -> None:
 def test_a_large_folder_is_listed_as_it_arrives() -> None:
     lake = MemoryBackend("memory:lake", page_children=1000)
     for number in range(5000):
-        lake.put(f"d/{number:04}", b"")
+        lake.set(f"d/{number:04}", b"")
     rig = Rig({"/lake": lake})
     entries = rig.service.list(path("/lake/d"))
     next(entries)
@@ -109,10 +109,10 @@ def test_a_large_folder_is_listed_as_it_arrives() -> None:
 
 
 def test_a_pinned_mount_keeps_its_first_answer(lake: MemoryBackend) -> None:
-    lake.put("d/a", b"one")
+    lake.set("d/a", b"one")
     rig = Rig({"/lake": lake}, freshness=PINNED)
     assert whole(rig.service.open(path("/lake/d/a"))) == b"one"
-    lake.put("d/a", b"two")
+    lake.set("d/a", b"two")
     list(rig.service.list(path("/lake/d")))
     assert whole(rig.service.open(path("/lake/d/a"), CHECK)) == b"two"
     assert whole(rig.service.open(path("/lake/d/a"))) == b"one"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from headrace_cache.page import PageId
+from headrace_cache.scope import Scope
 from headrace_cache.tiers.protocol import PageTier
+from headrace_namespace.path import NamespacePath
+from headrace_namespace.resolution import Name
 
 PAGE_BYTES = 1 << 20
 
@@ -30,8 +34,17 @@ def text_page(page: PageId, length: int) -> bytes:
     return (line * (length // len(line) + 1))[:length]
 
 
-def stored(tier: PageTier, page: PageId, data: bytes) -> None:
-    tier.store([(page, memoryview(data))])
+def scope_of(*folders: str, tags: frozenset[str] | None = frozenset()) -> Scope:
+    """The scope of an object in these folders of the mount `/lake`."""
+    mount = NamespacePath("/lake")
+    return Scope(frozenset(Name(NamespacePath(folder), mount, tags) for folder in folders))
+
+
+FOLDER = scope_of("/lake/open")
+
+
+def stored(tier: PageTier, page: PageId, data: bytes, scope: Scope = FOLDER) -> None:
+    tier.store([(page, memoryview(data))], scope)
 
 
 def loaded(tier: PageTier, page: PageId, length: int) -> bytes | None:
@@ -77,7 +90,9 @@ class PageTierSuite:
     def test_a_batch_answers_page_by_page(self, tier: PageTier) -> None:
         pages = [PageId(version(number), index) for number in range(5) for index in range(4)]
         kept = pages[::2]
-        tier.store([(page, memoryview(random_page(page, 5000 + page.index))) for page in kept])
+        tier.store(
+            [(page, memoryview(random_page(page, 5000 + page.index))) for page in kept], FOLDER
+        )
         tier.flush()
         targets = [bytearray(5000 + page.index) for page in pages]
         answers = tier.load(
@@ -88,7 +103,8 @@ class PageTierSuite:
             assert not answer or bytes(target) == random_page(page, len(target))
 
     def test_an_empty_batch_is_no_matter(self, tier: PageTier) -> None:
-        tier.store([])
+        tier.store([], FOLDER)
+        tier.store_each([])
         assert tier.load([]) == []
 
     def test_a_target_of_another_length_is_not_filled(self, tier: PageTier) -> None:
@@ -162,6 +178,120 @@ class PageTierSuite:
             thread.join()
         assert wrong == []
 
+    def test_a_purge_takes_what_its_scopes_cover_and_says_so(self, tier: PageTier) -> None:
+        secret, both = scope_of("/lake/hr"), scope_of("/lake/open", "/alias/hr")
+        pages = [PageId(version(number), index) for number in range(3) for index in range(2)]
+        for page, scope in zip(pages, [FOLDER] * 2 + [secret] * 2 + [both] * 2, strict=True):
+            stored(tier, page, random_page(page, 1000), scope)
+        assert tier.purge(lambda _: False) is None
+        report = tier.purge(lambda scope: any("hr" in name.path.text for name in scope.folders))
+        tier.flush()
+        assert [tier.holds(page) for page in pages] == [True, True, False, False, False, False]
+        assert loaded(tier, pages[2], 1000) is None
+        assert loaded(tier, pages[0], 1000) == random_page(pages[0], 1000)
+        if report is not None:  # None: they were purged while they waited
+            assert set(report.scopes) <= {secret, both} and report.verified and report.method
+            assert report.bytes == 1000 * 2 * report.objects
+
+    def test_what_was_stored_is_what_a_purge_reports(self, tier: PageTier) -> None:
+        for number in range(3):
+            stored(tier, PageId(version(number), 5), b"x" * 70, scope_of("/lake/hr"))
+        tier.flush()
+        report = tier.purge(lambda _: True)
+        assert report is not None
+        assert (set(report.scopes), report.objects, report.bytes) == (
+            {scope_of("/lake/hr")},
+            3,
+            210,
+        )
+        assert tier.usage().objects == 0
+        assert tier.purge(lambda _: True) is None
+
+    def test_scopes_come_back_as_they_were(self, tier: PageTier) -> None:
+        mount = NamespacePath("/lake")
+        odd = [
+            Name(
+                NamespacePath("/lake/\u00e9\udcff \U0001f41f\n[]"), mount, frozenset({"b=1", "a"})
+            ),
+            Name(NamespacePath("/"), None, None),
+            Name(NamespacePath("/" + "x" * 4000), mount, None),
+        ]
+        scopes = [Scope(frozenset(odd)), scope_of("/lake/a"), scope_of("/lake/a", tags=None)]
+        for number, scope in enumerate(scopes):
+            stored(tier, PageId(version(number), 0), b"data", scope)
+        tier.flush()
+        seen: list[Scope] = []
+
+        def covers(scope: Scope) -> bool:
+            seen.append(scope)
+            return False
+
+        assert tier.purge(covers) is None
+        assert set(seen) == set(scopes)
+
+    def test_a_purged_object_can_be_stored_again(self, tier: PageTier) -> None:
+        page = PageId(version(1), 0)
+        for _ in range(3):
+            stored(tier, page, random_page(page, 2000))
+            tier.flush()
+            assert loaded(tier, page, 2000) == random_page(page, 2000)
+            assert tier.purge(lambda _: True) is not None
+            assert not tier.holds(page)
+
+    def test_pages_of_several_scopes_go_in_one_batch(self, tier: PageTier) -> None:
+        pages = [PageId(version(number % 7), number) for number in range(40)]
+        tier.store_each(
+            [
+                (page, memoryview(random_page(page, 900)), scope_of(f"/lake/{page.index % 7}"))
+                for page in pages
+            ]
+        )
+        tier.flush()
+        assert all(loaded(tier, page, 900) == random_page(page, 900) for page in pages)
+        assert tier.usage().objects == 7
+        assert tier.purge(lambda scope: scope == scope_of("/lake/3")) is not None
+        assert [tier.holds(page) for page in pages] == [page.index % 7 != 3 for page in pages]
+
+    def test_inspecting_says_what_is_held_by_index(self, tier: PageTier) -> None:
+        start = int(time.time())
+        for index in (7, 2, 300):
+            page = PageId(version(1), index)
+            stored(tier, page, random_page(page, 1000 + index))
+        tier.flush()
+        held = tier.inspect(version(1))
+        assert [(page.index, page.bytes) for page in held] == [(2, 1002), (7, 1007), (300, 1300)]
+        assert all(start <= page.stored_at <= time.time() for page in held)
+        assert list(tier.inspect(version(2))) == []
+
+    def test_what_is_too_old_expires(self, tier: PageTier) -> None:
+        for index in range(3):
+            stored(tier, PageId(version(1), index), b"x" * 100)
+        stored(tier, PageId(version(2), 0), b"x" * 100)
+        tier.flush()
+        assert tier.expire(version(1), 1_000_000_000.0) == 0
+        assert tier.expire(version(1), time.time() + 10) == 300
+        assert not any(tier.holds(PageId(version(1), index)) for index in range(3))
+        assert tier.holds(PageId(version(2), 0))
+        assert tier.usage().objects == 1
+
+    def test_pins_are_remembered_until_they_are_taken_back(self, tier: PageTier) -> None:
+        for number in (1, 2):
+            stored(tier, PageId(version(number), 0), b"x" * 100)
+        tier.flush()
+        assert not tier.pinned(version(1)) and not tier.unpin(version(1))
+        assert tier.pin(version(1)) and tier.pin(version(1))
+        assert tier.pinned(version(1)) and not tier.pinned(version(2))
+        assert tier.unpin(version(1)) and not tier.pinned(version(1))
+
+    def test_pins_go_with_what_is_forgotten_or_purged(self, tier: PageTier) -> None:
+        for number in (1, 2):
+            stored(tier, PageId(version(number), 0), b"x" * 100)
+        tier.flush()
+        assert tier.pin(version(1)) and tier.pin(version(2))
+        tier.forget(version(1))
+        tier.purge(lambda _: True)
+        assert not tier.pinned(version(1)) and not tier.pinned(version(2))
+
     def test_a_closed_tier_holds_nothing_and_does_not_fail(self, tier: PageTier) -> None:
         page = PageId(version(1), 0)
         stored(tier, page, b"data")
@@ -170,5 +300,7 @@ class PageTierSuite:
         assert loaded(tier, page, 4) is None
         assert not tier.holds(page)
         assert tier.forget(version(1)) == 0
+        assert list(tier.inspect(version(1))) == [] and tier.expire(version(1), time.time()) == 0
+        assert not tier.pin(version(1)) and not tier.pinned(version(1))
         tier.flush()
         tier.close()

@@ -11,20 +11,27 @@ from headrace_cache.extent_store import ExtentStore
 from headrace_cache.limits import PolicySource
 from headrace_cache.local_service import LocalService, Parts
 from headrace_cache.placement import Guarantee
-from headrace_cache.policy_watch import PolicyWatch
+from headrace_cache.policy_watch import Patrol, PolicyWatch
+from headrace_cache.purge_records import PurgeRecords
+from headrace_cache.purging import Purging
 from headrace_cache.reader import Reader
 from headrace_cache.service import OpenObject
 from headrace_cache.single_flight import Flights
+from headrace_cache.staging import Staging
 from headrace_cache.tiers.memory import Extent, MemoryTier
+from headrace_cache.totals import TotalsKeeper
+from headrace_cache.writer import Writer
 from headrace_namespace.backends.observe import ObservedBackend
 from headrace_namespace.freshness import CHECK, Freshness
+from headrace_namespace.metadata.ledger import Ledger, MemoryLedger
 from headrace_namespace.metadata.listings import Listings
 from headrace_namespace.metadata.memory import MemoryMetadata
 from headrace_namespace.metrics import Counters
 from headrace_namespace.mount_table import Mount
-from headrace_namespace.namespace import MountedStore, Namespace
+from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.tree import FixedTree, MountedStore
 from tests.fakes.clock import ManualClock
 from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.page_tier import DictTier
@@ -42,33 +49,45 @@ class Rig:
     policy: PolicySource | None = None
     ssd: DictTier | None = None
     read_ahead_bytes: int = 0
+    put_bytes: int = 4 * PAGE
+    most_bytes_under_way: int = 64 * PAGE
     freshness: Freshness = CHECK
     tags_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    ttl_seconds: float | None = None
     clock: ManualClock = field(default_factory=ManualClock)
 
+    ledger: Ledger = field(default_factory=MemoryLedger)
+
     def __post_init__(self) -> None:
+        self.watch = PolicyWatch(self.policy, self.clock)
         self.service = LocalService(self._build)
 
     def _build(self) -> Parts:
         self.counters = Counters()
-        launcher = Offload(1)
+        self.launcher = launcher = Offload(1)
         stores: list[MountedStore] = []
         for path, backend in self.backends.items():
             observed = ObservedBackend(backend)
             tags = self.tags_of.get(path, ())
-            mount = Mount(NamespacePath.parse(path), backend.space, self.freshness, tags)
+            mount = Mount(
+                NamespacePath.parse(path),
+                backend.space,
+                self.freshness,
+                tags,
+                ttl_seconds=self.ttl_seconds,
+            )
             stores.append(MountedStore(mount, observed, observed, Offload(4), Offload(4)))
-        self.namespace = Namespace(stores, MemoryMetadata(), Listings(), self.clock)
+        self.namespace = Namespace(FixedTree(stores), MemoryMetadata(), Listings(), self.clock)
         self.memory = MemoryTier(
             limit_bytes=self.memory_bytes,
             most_extents=self.most_extents,
             rule=S3Fifo[Extent](),
         )
         shape = ExtentShape.for_tier(self.memory_bytes, PAGE)
-        self.store = ExtentStore(memory=self.memory, ssd=self.ssd, shape=shape)
+        self.store = ExtentStore(memory=self.memory, ssd=self.ssd, shape=shape, clock=self.clock)
         reader = Reader(
             namespace=self.namespace,
-            policy=PolicyWatch(self.policy, self.clock),
+            policy=self.watch,
             store=self.store,
             flights=Flights(),
             launcher=launcher,
@@ -76,7 +95,46 @@ class Rig:
             guarantee=Guarantee.UNATTESTED,
             read_ahead_bytes=self.read_ahead_bytes,
         )
-        return Parts(reader, self.store, self.namespace, launcher, self.counters)
+        self.staging = Staging(self.store, launcher)
+        self.writer = writer = Writer(
+            reader=reader,
+            namespace=self.namespace,
+            staging=self.staging,
+            launcher=launcher,
+            put_bytes=self.put_bytes,
+            most_bytes_under_way=self.most_bytes_under_way,
+        )
+        totals = TotalsKeeper(self.ledger, self.counters, self.namespace.requests, self.clock)
+        return Parts(
+            reader,
+            self.store,
+            self.namespace,
+            launcher,
+            self.counters,
+            writer,
+            self.ledger,
+            totals,
+            self._enforced(),
+            Patrol(self.watch),
+        )
+
+    def _enforced(self) -> Purging:
+        """As `opening` does, but nobody looks by himself: tests move the clock, or say `look`."""
+        self.watch.begin(self.ledger.book("policy"), self.launcher.run)
+        purging = Purging(
+            watch=self.watch,
+            namespace=self.namespace,
+            store=self.store,
+            records=PurgeRecords(self.ledger.book("purges")),
+            clock=self.clock,
+        )
+        self.watch.follow(purging.enforce)
+        purging.enforce()
+        return purging
+
+    def settle(self) -> None:
+        """Return when the launcher has done what it was told before."""
+        self.launcher.run(lambda: None)
 
 
 def path(text: str) -> NamespacePath:

@@ -109,19 +109,20 @@ def test_cat_writes_the_bytes(site: Path) -> None:
 
 
 def test_mounts_and_status(site: Path) -> None:
-    assert lines(out(site, "mounts", "--json")) == [
-        {"path": "/data", "url": "data", "freshness": "check", "tags": ["team=a"]}
-    ]
+    (mount,) = lines(out(site, "mounts", "--json"))
+    shown = {"path": "/data", "url": "data", "freshness": "check", "tags": ["team=a"]}
+    assert mount.items() >= shown.items()
     assert "team=a" in out(site, "mounts")
     out(site, "cat", "/data/a.txt")
     (now,) = lines(out(site, "status", "--json"))
-    keys = {"tiers", "hits", "misses", "bytes_fetched", "bytes_served", "requests"}
-    assert set(now) == keys
+    counts = {"hits", "misses", "bytes_fetched", "bytes_served", "requests"}
+    assert set(now) == {"tiers", "since", "hit_ratio", "bytes_saved", "process", *counts}
+    assert set(now["process"]) == counts
     assert set(now["tiers"]) == {"memory", "ssd"}
     assert now["tiers"]["ssd"]["objects"] == 1
     assert now["tiers"]["memory"]["limit"] == 16 << 20
-    shown = out(site, "status").splitlines()
-    assert [line.split()[0] for line in shown] == ["tier", "memory", "ssd"]
+    printed = out(site, "status").splitlines()
+    assert [line.split()[0] for line in printed[:3]] == ["tier", "memory", "ssd"]
 
 
 def test_a_tier_that_is_off_says_so(site: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_tier_that_is_off_says_so(site: Path) -> None:
     (site / "headrace.toml").write_text(text.replace('"64MiB"', "0"))
     (now,) = lines(out(site, "status", "--json"))
     assert set(now["tiers"]) == {"memory"}
-    assert out(site, "status").splitlines()[-1].split() == ["ssd", "off", "-", "-"]
+    assert out(site, "status").splitlines()[2].split() == ["ssd", "off", "-", "-", "-"]
 
 
 def test_policy_check_needs_no_configuration(site: Path) -> None:
@@ -314,7 +315,7 @@ def test_ctrl_c_while_the_program_is_loaded_is_answered(site: Path) -> None:
 def test_every_command_has_help(arguments: Sequence[str], site: Path) -> None:
     done = run(site, *arguments, "--help", config=False)
     assert done.returncode == 0
-    assert arguments == ["policy"] or b"Example: headrace" in done.stdout
+    assert arguments == ["policy"] or b"Example" in done.stdout
 
 
 def test_version(site: Path) -> None:

@@ -18,8 +18,8 @@ DATA = b"".join(os.urandom(random.Random(1).randrange(400)) + b"\n" for _ in ran
 @pytest.fixture
 def rig() -> Iterator[Rig]:
     lake = MemoryBackend("memory:lake")
-    lake.put("a", DATA)
-    lake.put("empty", b"")
+    lake.set("a", DATA)
+    lake.set("empty", b"")
     rig = Rig({"/lake": lake})
     yield rig
     rig.service.close()

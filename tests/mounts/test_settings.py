@@ -197,7 +197,11 @@ def test_an_unknown_variable_is_named_with_its_line(home: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("", ["no mounts", "[[mount]]"]),
+        (MOUNT + "ttl = 0\n", ["line 4", "is 0", "no-cache"]),
+        (MOUNT + "read_only = 1\n", ["line 4", "must be true or false"]),
+        (MOUNT.replace("/srv/data", "headrace:///x"), ["line 3", "leads back into the tree"]),
+        (MOUNT + '[cache]\nfolder = "/srv/data/c"\n', ["line 3", "headrace keeps its own files"]),
+        (MOUNT + '[cache]\nstate_folder = "/srv"\n', ["line 3", "/srv/data lies in /srv"]),
         (MOUNT + "[cahce]\n", ["line 4", "cahce", "did you mean 'cache'"]),
         (MOUNT + '[cache]\nmemry = "1GiB"\n', ["line 5", "memry", "did you mean 'memory'"]),
         (MOUNT + 'freshnes = "check"\n', ["line 4", "did you mean 'freshness'"]),

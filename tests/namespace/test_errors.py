@@ -25,22 +25,27 @@ FAMILY = sorted(set(family()), key=lambda kind: kind.__name__)
 
 EXPECTED: dict[str, tuple[type[BaseException], int | None]] = {
     "AccessRefused": (PermissionError, errno.EACCES),
+    "AlreadyExists": (FileExistsError, errno.EEXIST),
     "ClockSkewed": (PermissionError, errno.EACCES),
     "ConfigError": (ValueError, None),
     "CredentialsRefused": (PermissionError, errno.EACCES),
+    "FolderNotEmpty": (OSError, errno.ENOTEMPTY),
     "HeadraceError": (Exception, None),
     "InvalidPath": (ValueError, None),
     "IsFolder": (IsADirectoryError, errno.EISDIR),
+    "MountEmpty": (FileNotFoundError, errno.ENOENT),
     "NameTooLong": (OSError, errno.ENAMETOOLONG),
     "NotFolder": (NotADirectoryError, errno.ENOTDIR),
     "NotFound": (FileNotFoundError, errno.ENOENT),
     "PolicyDenied": (PermissionError, errno.EACCES),
     "ReadOnly": (OSError, errno.EROFS),
     "StoreAnswerWrong": (OSError, errno.EIO),
+    "StoreFull": (OSError, errno.ENOSPC),
     "StoreMissing": (FileNotFoundError, errno.ENOENT),
     "StoreTimeout": (TimeoutError, errno.ETIMEDOUT),
     "StoreUnavailable": (ConnectionError, errno.EHOSTUNREACH),
     "VersionGone": (OSError, errno.ESTALE),
+    "WriteConflict": (OSError, errno.ESTALE),
 }
 
 

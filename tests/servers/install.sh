@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what the tests' servers need on Debian or Ubuntu: a private Ceph with its S3 gateway.
+# Installs what the tests' servers need on Debian or Ubuntu: a private Ceph with its S3 gateway, and
+# the Java that Spark runs on.
 # Says nothing and changes nothing where it is there already. Needs root, or sudo without a password.
 set -eu
 
-binaries="radosgw radosgw-admin ceph-mon ceph-osd ceph ceph-authtool monmaptool setpriv"
-packages="radosgw ceph-mon ceph-osd ceph-common util-linux"
+binaries="radosgw radosgw-admin ceph-mon ceph-osd ceph ceph-authtool monmaptool setpriv java"
+packages="radosgw ceph-mon ceph-osd ceph-common util-linux openjdk-17-jre-headless"
 # Another apt run (a machine's first boot) rarely takes longer than this.
 lock_seconds=300
 

@@ -40,6 +40,7 @@ class Span:
         "first_page",
         "length",
         "present",
+        "since",
         "start",
     )
 
@@ -55,6 +56,8 @@ class Span:
         self.charged = bytearray(pages)
         self.absent = pages
         self.complete = False
+        #: When the oldest byte in it was fetched, in seconds since the epoch.
+        self.since: float | None = None
 
     def has(self, pages: range) -> bool:
         """Whether all these pages of the object are present; any thread may ask."""
@@ -70,6 +73,20 @@ class Span:
             self.present[index] = 1
             self.absent -= 1
             self.complete = self.absent == 0
+
+    def clear(self) -> None:
+        """No page counts as present any more; the bytes stay for whoever reads them just now."""
+        self.complete = False
+        self.present[:] = bytes(len(self.present))
+        self.absent = len(self.present)
+
+    def held_bytes(self, page_bytes: int) -> int:
+        """How many bytes of the object are present."""
+        last = len(self.present) - 1
+        count = sum(self.present) * page_bytes
+        if last >= 0 and self.present[last]:
+            count -= (last + 1) * page_bytes - self.length
+        return count
 
     @property
     def stop(self) -> int:
@@ -188,6 +205,14 @@ class MemoryTier:
             return True
         self._rule.readmit(extent)
         return False
+
+    def orphan(self, extent: Extent) -> None:
+        """Nobody's any more: it leaves now, or when nobody uses it and its turn comes. Its key is
+        free for another."""
+        if not self.evict(extent):
+            self._rule.remove(extent)
+            extent.key = object()
+            self._rule.readmit(extent)
 
     def drop_if_empty(self, extent: Extent) -> None:
         """Let go of an extent that got no room for its first page."""

@@ -63,6 +63,10 @@ class PageTier(Protocol):
         """
         ...
 
+    def store_each(self, pages: Sequence[tuple[PageId, memoryview, Scope]]) -> None:
+        """Store pages of several scopes, as `store` does, at the cost of one batch."""
+        ...
+
     def holds(self, page: PageId) -> bool:
         """Whether the page is kept now; it may be gone before the next call."""
         ...

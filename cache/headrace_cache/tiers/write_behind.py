@@ -11,10 +11,11 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headrace_cache.page import PageId
-from headrace_cache.tiers.protocol import PageTier, TierUsage
+from headrace_cache.scope import Scope
+from headrace_cache.tiers.protocol import HeldPage, PageTier, PurgeReport, TierUsage
 
 _log = logging.getLogger(__name__)
 
@@ -27,10 +28,10 @@ BATCH_PAGES = 1024
 #: means that the disk hangs, and the pages, being a cache's, may be missed.
 FLUSH_SECONDS = 60.0
 
-#: How long `forget` waits for a batch that is just being stored.
+#: How long `forget` and `purge` wait for a batch that is just being stored.
 FORGET_SECONDS = 10.0
 
-_Page = tuple[PageId, memoryview]
+_Page = tuple[PageId, memoryview, Scope]
 
 
 class WriteBehindTier:
@@ -48,27 +49,35 @@ class WriteBehindTier:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._queue: deque[_Page] = deque()
-        #: Pages queued or being stored.
-        self._waiting: set[PageId] = set()
+        #: Pages queued or being stored, and their scopes.
+        self._waiting: dict[PageId, Scope] = {}
+        #: The scopes of the batch that is just being stored, and its number.
+        self._storing: frozenset[Scope] = frozenset()
+        self._batch = 0
         self._queued_bytes = 0
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def load(self, pages: Sequence[_Page]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         """From `inner`; pages still queued are in the caller's memory anyway."""
         return self._inner.load(pages)
 
-    def store(self, pages: Sequence[_Page]) -> None:
+    def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
         """Queue the pages, or store them now where the queue has no room for them."""
+        self.store_each([(page, view, scope) for page, view in pages])
+
+    def store_each(self, pages: Sequence[_Page]) -> None:
+        """As `store`, for pages of several scopes."""
         self._notice_fork()
         own: list[_Page] = []
         with self._changed:
-            for page, view in pages:
+            for page, view, scope in pages:
                 if self._closed or self._queued_bytes + len(view) > self._backlog_bytes:
-                    own.append((page, view))
-                elif page not in self._waiting:
-                    self._waiting.add(page)
-                    self._queue.append((page, memoryview(view)))
+                    own.append((page, view, scope))
+                # A page that waits under another scope is given once more: `inner` joins the two.
+                elif self._waiting.get(page) != scope:
+                    self._waiting[page] = scope
+                    self._queue.append((page, memoryview(view), scope))
                     self._queued_bytes += len(view)
             if self._queue and self._thread is None:
                 self._thread = threading.Thread(
@@ -77,7 +86,7 @@ class WriteBehindTier:
                 self._thread.start()
             self._changed.notify_all()
         if own:
-            self._inner.store(own)
+            self._inner.store_each(own)
 
     def holds(self, page: PageId) -> bool:
         """Whether `inner` keeps the page, or soon will."""
@@ -90,10 +99,58 @@ class WriteBehindTier:
         forgotten = 0
         with self._changed:
             if self._awaits(version):
-                forgotten = self._unqueue(version)
+                forgotten = self._unqueue(lambda page, _: page.version == version)
                 # What is being sealed just now would come back after it was forgotten.
                 self._changed.wait_for(lambda: not self._awaits(version), FORGET_SECONDS)
         return forgotten + self._inner.forget(version)
+
+    def purge(self, covers: Callable[[Scope], bool]) -> PurgeReport | None:
+        """Drop what is queued of the covered scopes, then purge `inner`.
+
+        Raises OSError too where a batch with such pages was still being stored after
+        `FORGET_SECONDS`: they could come back.
+        """
+        self._notice_fork()
+        judged: dict[Scope, bool] = {}
+        while True:
+            with self._changed:
+                unknown = {scope for _, _, scope in self._queue} | self._storing
+                unknown -= judged.keys()
+                if not unknown:
+                    self._unqueue(lambda _, scope: judged[scope])
+                    # What is being sealed just now would come back after the purge.
+                    covered = any(judged[scope] for scope in self._storing)
+                    late = covered and not self._wait_for_batch()
+                    break
+            # Asked outside the lock: how long the caller's judgement takes is not ours to say.
+            judged.update({scope: covers(scope) for scope in unknown})
+        report = self._inner.purge(covers)
+        if late:
+            raise OSError(
+                f"the SSD tier did not take a batch within {FORGET_SECONDS:.0f} seconds, and it "
+                "holds pages that are to be purged; try again"
+            )
+        return report
+
+    def inspect(self, version: bytes) -> Sequence[HeldPage]:
+        """As `inner` says; queued pages are held when they are stored."""
+        return self._inner.inspect(version)
+
+    def expire(self, version: bytes, before: float) -> int:
+        """As `inner` does; what is queued is new."""
+        return self._inner.expire(version, before)
+
+    def pin(self, version: bytes) -> bool:
+        """As `inner` does, for what is queued too."""
+        return self._inner.pin(version)
+
+    def unpin(self, version: bytes) -> bool:
+        """As `inner` does."""
+        return self._inner.unpin(version)
+
+    def pinned(self, version: bytes) -> bool:
+        """As `inner` says."""
+        return self._inner.pinned(version)
 
     def usage(self) -> TierUsage:
         """As `inner` says; queued pages count when they are stored."""
@@ -128,10 +185,11 @@ class WriteBehindTier:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._queue = deque()
-        self._waiting = set()
+        self._waiting = {}
+        self._storing = frozenset()
         self._queued_bytes = 0
         self._thread = None
-        for _, view in queue:
+        for _, view, _ in queue:
             view.release()
         self._inner.after_fork_in_child()
 
@@ -139,20 +197,27 @@ class WriteBehindTier:
         if self._pid != os.getpid():
             self.after_fork_in_child()
 
+    def _wait_for_batch(self) -> bool:
+        """Whether the batch that is being stored now was, within `FORGET_SECONDS`."""
+        number = self._batch
+        return self._changed.wait_for(
+            lambda: not self._storing or self._batch != number, FORGET_SECONDS
+        )
+
     def _awaits(self, version: bytes) -> bool:
         return any(page.version == version for page in self._waiting)
 
-    def _unqueue(self, version: bytes) -> int:
-        """Take the version's pages out of the queue; their bytes."""
+    def _unqueue(self, chosen: Callable[[PageId, Scope], bool]) -> int:
+        """Take the chosen pages out of the queue; their bytes."""
         taken = 0
         kept: deque[_Page] = deque()
-        for page, view in self._queue:
-            if page.version == version:
+        for page, view, scope in self._queue:
+            if chosen(page, scope):
                 taken += len(view)
-                self._waiting.discard(page)
+                self._waiting.pop(page, None)
                 view.release()
             else:
-                kept.append((page, view))
+                kept.append((page, view, scope))
         self._queue = kept
         self._queued_bytes -= taken
         return taken
@@ -162,17 +227,20 @@ class WriteBehindTier:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._closed)
                 batch = self._next_batch()
+                self._storing = frozenset(scope for _, _, scope in batch)
+                self._batch += 1
             if not batch:
                 return
             try:
-                self._inner.store(batch)
+                self._inner.store_each(batch)
             except Exception:
                 # A tier does not raise; if one does after all, the thread must live on.
                 _log.exception("storing %d pages in the background failed", len(batch))
             finally:
                 with self._changed:
-                    for page, view in batch:
-                        self._waiting.discard(page)
+                    self._storing = frozenset()
+                    for page, view, _ in batch:
+                        self._waiting.pop(page, None)
                         self._queued_bytes -= len(view)
                         view.release()
                     self._changed.notify_all()

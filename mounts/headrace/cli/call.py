@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from headrace_cache.service import CacheService
+
+_Command = TypeVar("_Command", bound="Callable[..., object] | click.Command")
 
 
 class Call:
@@ -16,6 +19,8 @@ class Call:
     def __init__(self, config: str | None = None, *, debug: bool = False) -> None:
         self.config = config
         self.debug = debug
+        self.log_level: str | None = None
+        self.log_format: str | None = None
         self._connected = False
 
     def service(self) -> CacheService:
@@ -26,7 +31,16 @@ class Call:
 
         file = find_file(self.config, option="--config")
         self._connected = True
+        self.set_up_logs()
         return connect(file)
+
+    def set_up_logs(self) -> None:
+        """Let logs be heard as the options say, else as HEADRACE_LOG does. Raises ConfigError."""
+        from headrace.cli.logs import FORMATS, LEVELS, set_up_logs
+        from headrace_mounts.settings import log_choice
+
+        level, form = log_choice(LEVELS, FORMATS)
+        set_up_logs(self.log_level or level, self.log_format or form)
 
     def close(self) -> None:
         """Flush and close the service, if there is one, so that its errors are still told."""
@@ -51,6 +65,14 @@ def add_global_options(command: click.Command) -> None:
         if value:
             context.ensure_object(Call).debug = True
 
+    def note_level(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.ensure_object(Call).log_level = value
+
+    def note_format(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.ensure_object(Call).log_format = value
+
     command.params += [
         click.Option(
             ["--config"],
@@ -66,11 +88,47 @@ def add_global_options(command: click.Command) -> None:
             callback=note_debug,
             help="Show where in the program an error arose.",
         ),
+        click.Option(
+            ["--log-level"],
+            type=click.Choice(("debug", "info", "warning", "error")),
+            expose_value=False,
+            callback=note_level,
+            help="What to tell of on standard error; else HEADRACE_LOG, or warning.",
+        ),
+        click.Option(
+            ["--log-format"],
+            type=click.Choice(("text", "json")),
+            expose_value=False,
+            callback=note_format,
+            help="As lines for people, or one JSON object a line.",
+        ),
     ]
     if isinstance(command, click.Group):
         for below in command.commands.values():
             add_global_options(below)
 
 
-#: The one spelling of `--json`.
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def json_option(command: _Command) -> _Command:
+    """The one spelling of `--json`, and of `--json-schema`, which says what it prints."""
+    command = click.option(
+        "--json-schema",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_print_schema,
+        help="Print the JSON Schema of what --json prints.",
+    )(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(
+        command
+    )
+
+
+def _print_schema(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from headrace.cli.printing import print_json
+    from headrace.cli.schemas import schema_of
+
+    _, _, name = context.command_path.partition(" ")
+    print_json(schema_of(name) or {})
+    context.exit()

@@ -7,17 +7,19 @@ import sys
 import click
 
 from headrace.cli.call import json_option
+from headrace.cli.commands import Described
+from headrace.cli.exit_codes import DONE, FAILED, INTERRUPTED, WRONG_USE
 from headrace_namespace.errors import ConfigError
 
 
-@click.command()
+@click.command(
+    cls=Described, examples=("headrace demo",), codes=(DONE, FAILED, WRONG_USE, INTERRUPTED)
+)
 @json_option
 def demo(as_json: bool) -> None:
     """Join real tables of a bucket and a folder through one tree: cold, warm, memory-only.
 
     Needs no configuration and no network, takes a few seconds, leaves nothing behind.
-
-    Example: headrace demo
     """
     from headrace.demo.requirements import missing
 

@@ -20,6 +20,21 @@ INTERRUPTED = 130
 #: 128 and the number of SIGPIPE: whoever read our output has seen enough (`headrace cat … | head`).
 PIPE_CLOSED = 141
 
+#: What each means, in the words of every help text.
+MEANINGS = {
+    DONE: "done",
+    FAILED: "the operation failed, wholly or in part; standard error says what",
+    WRONG_USE: "wrong use, or a fault in the configuration or the policy file",
+    REFUSED_BY_POLICY: "refused by the policy",
+    NO_SUCH_PATH: "no such path",
+    INTERRUPTED: "interrupted",
+    PIPE_CLOSED: "the output's reader had seen enough",
+}
+
+#: What a command that reads the tree may end with, and one that prints nothing at length.
+READING = (DONE, FAILED, WRONG_USE, REFUSED_BY_POLICY, NO_SUCH_PATH, INTERRUPTED, PIPE_CLOSED)
+WORKING = READING[:-1]
+
 _CODES: tuple[tuple[type[HeadraceError], int], ...] = (
     (PolicyDenied, REFUSED_BY_POLICY),
     (NotFound, NO_SUCH_PATH),

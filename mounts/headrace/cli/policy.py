@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from headrace.cli.call import Call, json_option, pass_call
+from headrace.cli.commands import Described
+from headrace.cli.exit_codes import DONE, WORKING, WRONG_USE
 from headrace.cli.printing import escaped, print_facts, print_json, print_table
+from headrace.cli.tree_path import TREE_PATH
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.path import NamespacePath
 
@@ -22,14 +25,13 @@ def policy() -> None:
     """Check a policy file, or ask what the policy decides of a path."""
 
 
-@policy.command()
+@policy.command(
+    cls=Described, examples=("headrace policy check policy.toml",), codes=(DONE, WRONG_USE)
+)
 @click.argument("file")
 @json_option
 def check(file: str, as_json: bool) -> None:
-    """Check a policy file; no configuration is needed.
-
-    Example: headrace policy check policy.toml
-    """
+    """Check a policy file; no configuration is needed."""
     from headrace_cache.opening import check_policy
     from headrace_namespace.config import read_text
 
@@ -47,15 +49,14 @@ def check(file: str, as_json: bool) -> None:
     sys.stdout.write(escaped(f"{file} is right: epoch {epoch}, {count}{names}") + "\n")
 
 
-@policy.command()
-@click.argument("path")
+@policy.command(
+    cls=Described, examples=("headrace policy explain /lake/hr/pay.csv",), codes=WORKING
+)
+@click.argument("path", type=TREE_PATH)
 @json_option
 @pass_call
 def explain(call: Call, path: str, as_json: bool) -> None:
-    """Show whether a path is served here, where its bytes may be kept, and which rules make it so.
-
-    Example: headrace policy explain /lake/hr/pay.csv
-    """
+    """Show what the policy decides of a path, whether it is served here, and by which rules."""
     said = call.service().explain(NamespacePath.parse(path))
     rules = [{"name": rule.name, "why": rule.why} for rule in said.rules]
     facts: dict[str, object] = {

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import click
 
 from headrace.cli.call import Call, add_global_options
+from headrace.cli.changing import cp, mkdir, mv, rm
+from headrace.cli.commands import Sectioned
+from headrace.cli.completion import completion
 from headrace.cli.demo import demo
 from headrace.cli.exit_codes import (
     DONE,
@@ -17,11 +20,16 @@ from headrace.cli.exit_codes import (
     WRONG_USE,
     exit_code,
 )
+from headrace.cli.holding import drop, pin, unpin, why
+from headrace.cli.mounting import mount, mounts, unmount
 from headrace.cli.policy import policy
 from headrace.cli.printing import escaped
 from headrace.cli.reading import cat, ls, stat
-from headrace.cli.state import mounts, status
+from headrace.cli.status import status
 from headrace.cli.streams import OutputFailed, OutputUnwanted, complain, prepare_streams, silence
+from headrace.cli.survey import du, tree
+from headrace.cli.transfer import get, put
+from headrace.cli.warm import warm
 from headrace_namespace.errors import ConfigError, HeadraceError
 
 _EPILOG = (
@@ -30,7 +38,19 @@ _EPILOG = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+#: What stands together in `headrace --help`.
+SECTIONS = {
+    "Reading": ("ls", "tree", "stat", "du", "cat", "get"),
+    "Writing": ("put", "cp", "mv", "rm", "mkdir"),
+    "Cache": ("warm", "drop", "pin", "unpin", "why", "status"),
+    "Tree": ("mounts", "mount", "unmount"),
+    "Policy": ("policy",),
+}
+
+
+@click.group(
+    cls=Sectioned, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG
+)
 @click.version_option(package_name="headrace", prog_name="headrace")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -43,8 +63,14 @@ def cli(context: click.Context) -> None:
     context.call_on_close(context.ensure_object(Call).close)
 
 
-for command in (ls, stat, cat, mounts, status, policy, demo):
+for command in (
+    *(ls, tree, stat, du, cat, get),
+    *(put, cp, mv, rm, mkdir),
+    *(warm, drop, pin, unpin, why, status),
+    *(mounts, mount, unmount, policy, completion, demo),
+):
     cli.add_command(command)
+cli.sections = SECTIONS
 add_global_options(cli)
 
 

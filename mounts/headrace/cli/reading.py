@@ -10,9 +10,13 @@ from contextlib import closing
 import click
 
 from headrace.cli.call import Call, json_option, pass_call
+from headrace.cli.commands import Described
+from headrace.cli.exit_codes import READING
+from headrace.cli.mounting import note_empty
 from headrace.cli.printing import escaped, print_facts, print_json, shown_time
+from headrace.cli.tree_path import TREE_PATH
 from headrace_namespace.entry import Entry
-from headrace_namespace.path import NamespacePath
+from headrace_namespace.path import ROOT, NamespacePath
 from headrace_namespace.units import format_bytes, parse_bytes
 
 #: A listing is sorted as far as this, about 0.1 s and 10 MB; what follows comes as it arrives,
@@ -26,34 +30,31 @@ PIECE_BYTES = 8 << 20
 _STRONG = {True: "yes", False: "no", None: "-"}
 
 
-@click.command()
-@click.argument("path", default="/")
+@click.command(cls=Described, examples=("headrace ls -l /lake/sales",), codes=READING)
+@click.argument("path", type=TREE_PATH, default="/")
 @click.option("-l", "--long", is_flag=True, help="Also show size, time and version.")
 @json_option
 @pass_call
 def ls(call: Call, path: str, long: bool, as_json: bool) -> None:
-    """List a folder of the tree.
-
-    Example: headrace ls -l /lake/sales
-    """
-    for entry in _sorted(call.service().list(NamespacePath.parse(path))):
+    """List a folder of the tree."""
+    service, folder = call.service(), NamespacePath.parse(path)
+    if folder == ROOT and not service.mounts():
+        note_empty()
+    for entry in by_name(service.list(folder)):
         if as_json:
             print_json(entry.facts())
         elif long:
             sys.stdout.write(_long(entry) + "\n")
         else:
-            sys.stdout.write(_name(entry) + "\n")
+            sys.stdout.write(shown_name(entry) + "\n")
 
 
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.command(cls=Described, examples=("headrace stat /lake/sales/2026.parquet",), codes=READING)
+@click.argument("paths", type=TREE_PATH, nargs=-1, required=True, metavar="PATH...")
 @json_option
 @pass_call
 def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> None:
-    """Show what a path is: type, size, time, version, and the mount that it belongs to.
-
-    Example: headrace stat /lake/sales/2026.parquet
-    """
+    """Show what paths are: type, size, time, version and mount."""
     service = call.service()
     for number, path in enumerate(paths):
         entry = service.stat(NamespacePath.parse(path))
@@ -75,8 +76,10 @@ def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> None:
         )
 
 
-@click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.command(
+    cls=Described, examples=("headrace cat --length 1MiB /lake/big.csv | head",), codes=READING
+)
+@click.argument("paths", type=TREE_PATH, nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--offset", type=parse_bytes, default="0", metavar="BYTES", help="Where to begin in each file."
 )
@@ -85,10 +88,7 @@ def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> None:
 )
 @pass_call
 def cat(call: Call, paths: tuple[str, ...], offset: int, length: int | None) -> None:
-    """Write the bytes of files to standard output.
-
-    Example: headrace cat --length 1MiB /lake/big.csv | head
-    """
+    """Write the bytes of files to standard output."""
     service = call.service()
     piece = memoryview(bytearray(PIECE_BYTES))
     for path in paths:
@@ -101,13 +101,14 @@ def cat(call: Call, paths: tuple[str, ...], offset: int, length: int | None) -> 
                 sys.stdout.buffer.write(target[:count])
 
 
-def _sorted(entries: Iterator[Entry]) -> Iterator[Entry]:
+def by_name(entries: Iterator[Entry]) -> Iterator[Entry]:
     """The entries by name, as far as `SORTED_ENTRIES` allows."""
     first = list(itertools.islice(entries, SORTED_ENTRIES))
     return itertools.chain(sorted(first, key=lambda entry: entry.path), entries)
 
 
-def _name(entry: Entry) -> str:
+def shown_name(entry: Entry) -> str:
+    """An entry's last name, escaped; a folder's ends with a slash."""
     return escaped(entry.path.name or "/") + ("/" if entry.is_folder and entry.path.name else "")
 
 
@@ -116,4 +117,4 @@ def _long(entry: Entry) -> str:
     version = entry.version
     time = shown_time(version.mtime if version else None)
     tag = escaped(version.tag) if version else "-"
-    return f"{size:>14}  {time:>19}  {_name(entry)}  {tag}"
+    return f"{size:>14}  {time:>19}  {shown_name(entry)}  {tag}"

@@ -14,7 +14,7 @@ from headrace.demo.report import print_outcome, print_outcome_json
 from headrace.demo.restricted import read_and_search
 from headrace.demo.s3_endpoint import s3_endpoint
 from headrace.demo.silos import Silos, lay_silos
-from headrace.demo.surroundings import ending_cleanly, only_the_demo, undisturbed
+from headrace.demo.surroundings import Ending, ending_cleanly, only_the_demo, undisturbed
 from headrace.demo.tree import OPEN_PATH, RESTRICTED_PATH, Tree
 from headrace_mounts.connect import connect, disconnect_all
 from headrace_namespace.clock import Clock, SystemClock
@@ -40,8 +40,8 @@ def run(*, as_json: bool) -> None:
 
     All that it makes is in one temporary folder and one process, both gone when it returns.
     """
-    with ending_cleanly(), only_the_demo():
-        outcome = _outcome(SystemClock())
+    with ending_cleanly() as ending, only_the_demo():
+        outcome = _outcome(SystemClock(), ending)
     if as_json:
         print_outcome_json(outcome)
     else:
@@ -51,9 +51,9 @@ def run(*, as_json: bool) -> None:
         raise HeadraceError(f"the demo found what must not be: not true that {'; '.join(broken)}")
 
 
-def _outcome(clock: Clock) -> Outcome:
+def _outcome(clock: Clock, ending: Ending) -> Outcome:
     start = clock.monotonic()
-    with _folder() as folder, _progress() as step:
+    with _folder() as folder, _progress(ending) as step:
         step()
         with s3_endpoint(folder / "s3", clock) as endpoint:
             step()
@@ -142,7 +142,7 @@ def _folder() -> Generator[Path]:
 
 
 @contextmanager
-def _progress() -> Generator[Callable[[], None]]:
+def _progress(ending: Ending) -> Generator[Callable[[], None]]:
     """A progress bar on stderr, only on a terminal; call the result at each step's begin."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -158,6 +158,7 @@ def _progress() -> Generator[Callable[[], None]]:
 
         def step() -> None:
             nonlocal begun
+            ending.heed()
             bar.update(task, description=next(steps), completed=begun)
             begun += 1
 

@@ -13,7 +13,7 @@ _SHUT_OUT_PREFIXES = ("AWS_", "HEADRACE_", "MOTO_")
 _SHUT_OUT_ENDINGS = ("_PROXY",)
 
 #: What ends a demo early, and must still clean up.
-_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -33,16 +33,37 @@ def only_the_demo() -> Generator[None]:
         os.environ.update(before)
 
 
+class Ending:
+    """Whether the demo was asked to end. The exception that says so can be lost on its way: one
+    that arises in a destructor, or while a library is imported, is swallowed or becomes another."""
+
+    def __init__(self) -> None:
+        self._asked: int | None = None
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the signals: notes the first, and unwinds what runs now."""
+        self._asked = self._asked or number
+        self.heed()
+
+    def heed(self) -> None:
+        """Unwind if the demo was asked to end; to be called between its steps."""
+        if self._asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._asked is not None:
+            raise SystemExit(128 + self._asked)
+
+
 @contextmanager
-def ending_cleanly() -> Generator[None]:
+def ending_cleanly() -> Generator[Ending]:
     """While inside, a request to end unwinds as an exception, so that everything is cleaned up."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in _ENDING_SIGNALS}
+    ending = Ending()
+    numbers = [n for n in _ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ending.ask) for number in numbers}
     try:
-        yield
+        yield ending
+    except Exception:
+        ending.heed()
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -51,8 +72,7 @@ def ending_cleanly() -> Generator[None]:
 @contextmanager
 def undisturbed() -> Generator[None]:
     """While inside, no signal interrupts: a second Ctrl-C must not cut the cleaning short."""
-    numbers = (signal.SIGINT, *_ENDING_SIGNALS)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING_SIGNALS}
     try:
         yield
     finally:

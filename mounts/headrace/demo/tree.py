@@ -29,6 +29,7 @@ folder = "cache"
 memory = "256MiB"
 ssd = "256MiB"
 key_file = "keys/demo.key"
+state_folder = "state"
 """
 
 _WITH_POLICY = """
@@ -60,7 +61,7 @@ class Tree:
         self.plain = folder / "headrace.toml"
         self.governed = folder / "headrace-with-policy.toml"
         #: Every folder in which headrace keeps anything on disk.
-        self.kept = (folder / "cache", folder / "keys")
+        self.kept = (folder / "cache", folder / "keys", folder / "state")
         self._silos = silos
         text = _TREE.format(bucket=BUCKET, endpoint=silos.endpoint_url)
         self.plain.write_text(text)

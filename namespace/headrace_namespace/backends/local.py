@@ -12,14 +12,23 @@ import errno
 import json
 import os
 import stat
-import threading
-from collections import OrderedDict
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from io import FileIO
 
+from headrace_namespace.backends.local_files import (
+    STORE,
+    KernelErrors,
+    tag_of,
+    unsettled_seconds,
+    version_of,
+)
+from headrace_namespace.backends.local_listings import HeldListings
+from headrace_namespace.backends.local_new_file import is_hidden
+from headrace_namespace.backends.local_upload import LocalUpload
+from headrace_namespace.backends.local_writing import LocalWriter
 from headrace_namespace.backends.protocol import (
     BackendContext,
+    Expected,
     Folder,
     Listed,
     ListPage,
@@ -27,31 +36,22 @@ from headrace_namespace.backends.protocol import (
 from headrace_namespace.clock import Clock
 from headrace_namespace.config import Table
 from headrace_namespace.errors import (
-    AccessRefused,
     HeadraceError,
     InvalidPath,
-    NameTooLong,
     NotFolder,
     NotFound,
     StoreMissing,
-    StoreUnavailable,
     VersionGone,
 )
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.path import can_name
 
-#: The kernel's file times move with its tick, 10 ms at the slowest (CONFIG_HZ=100); twice that.
-GRAIN_SECONDS = 0.020
 #: A file that changed during each of so many waits is one that is being written.
 SETTLE_ROUNDS = 5
 #: As S3's pages; 1,000 children are stat'ed in about 3 ms.
 PAGE_CHILDREN = 1000
 #: As many links on one way as the kernel follows.
 MOST_LINKS = 40
-#: Listings whose remaining names are held (100,000 names take 10 MB); others scan anew.
-MOST_LISTINGS = 8
-
-STORE = "file://"
 
 
 def open_local(url: str, options: Table, context: BackendContext) -> LocalBackend:
@@ -75,9 +75,9 @@ class LocalBackend:
     def __init__(self, root: str, clock: Clock) -> None:
         self._root = root
         self._clock = clock
-        self._lock = threading.Lock()
-        # Sorted names still to be listed, by folder, of the listings that are under way.
-        self._listings: OrderedDict[str, list[str]] = OrderedDict()
+        self._errors = KernelErrors(root, self.name)
+        self._listings = HeldListings()
+        self._writer = LocalWriter(root, self.name, clock)
 
     @property
     def name(self) -> str:
@@ -129,7 +129,7 @@ class LocalBackend:
             found = self._look(key)
             if found is None or stat.S_ISDIR(found[1].st_mode):
                 return None if found is None else Folder()
-            wait = self._unsettled_seconds(found[1])
+            wait = unsettled_seconds(found[1], self._clock.now())
             if wait == 0:
                 break
             self._clock.sleep(wait)
@@ -137,7 +137,7 @@ class LocalBackend:
             found = self._look(key)
             if found is None or not stat.S_ISREG(found[1].st_mode):
                 return None
-        return _version(*found)
+        return version_of(*found)
 
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """The next 1,000 children by name.
@@ -146,18 +146,18 @@ class LocalBackend:
         page. A token is the last name given: names that are no longer held are scanned anew.
         """
         folder = ref.key
-        with self._errors(folder):
+        with self._errors.reading(folder):
             if token is None:
                 names = sorted(os.listdir(folder))
             else:
                 after = str(json.loads(token))
-                names = self._take(folder, after) or sorted(os.listdir(folder))
+                names = self._listings.take(folder, after) or sorted(os.listdir(folder))
                 names = names[bisect.bisect_right(names, after) :]
             part, rest = names[:PAGE_CHILDREN], names[PAGE_CHILDREN:]
         children = tuple(filter(None, (self._child(folder, name) for name in part)))
         if not rest:
             return ListPage(children, None)
-        self._hold(folder, rest)
+        self._listings.hold(folder, rest)
         return ListPage(children, json.dumps(part[-1]))
 
     def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
@@ -165,13 +165,13 @@ class LocalBackend:
         path = version.ref.key
         target = target.cast("B")
         try:
-            with self._errors(path):
+            with self._errors.reading(path):
                 file = FileIO(path, opener=_open_at_once)
         except (NotFound, NotFolder) as error:
             raise self._gone(version) from error
         try:
-            with self._errors(path):
-                wait = self._unsettled_seconds(os.fstat(file.fileno()))
+            with self._errors.reading(path):
+                wait = unsettled_seconds(os.fstat(file.fileno()), self._clock.now())
                 if wait:
                     self._clock.sleep(wait)
                 self._check(version, os.fstat(file.fileno()))
@@ -186,10 +186,52 @@ class LocalBackend:
         finally:
             file.close()
 
+    def put(self, ref: ObjectRef, data: memoryview, expected: Expected) -> ObjectVersion:
+        """Write a file that has no name until it is whole; see `local_writing`."""
+        new = self._writer.new_file(ref)
+        try:
+            with self._writer.errors.writing(ref.key):
+                new.write(data, 0)
+            return self._writer.place(new, data.nbytes, expected)
+        finally:
+            new.close()
+
+    def begin_upload(
+        self, ref: ObjectRef, expected: Expected, base: ObjectVersion | None = None
+    ) -> LocalUpload:
+        """Parts of 8 MiB go into a file that has no name until `commit`."""
+        return LocalUpload(self._writer, ref, expected, base)
+
+    def copy(self, source: ObjectVersion, ref: ObjectRef, expected: Expected) -> ObjectVersion:
+        """Copy in the kernel, or share the blocks where the file system can."""
+        return self._writer.copy(source, ref, expected)
+
+    def rename(self, key: str, to: ObjectRef) -> bool:
+        """`os.rename`; False across file systems."""
+        return self._writer.rename(self._path(key), to.key)
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, HeadraceError]:
+        """Unlink one by one."""
+        paths: dict[str, str] = {}
+        wrong: dict[str, HeadraceError] = {}
+        for key in keys:
+            try:
+                paths[key] = self._path(key)
+            except InvalidPath as error:
+                wrong[key] = error
+        return {**wrong, **self._writer.delete(paths)}
+
+    def make_folder(self, key: str) -> None:
+        """`os.makedirs`."""
+        self._writer.make_folder(self._path(key))
+
+    def remove_folder(self, key: str) -> None:
+        """`os.rmdir`."""
+        self._writer.remove_folder(self._path(key))
+
     def close(self) -> None:
         """Forget the listings under way."""
-        with self._lock:
-            self._listings.clear()
+        self._listings.clear()
 
     def _path(self, key: str) -> str:
         path = f"{self._root.rstrip('/')}/{key}" if key else self._root
@@ -208,7 +250,7 @@ class LocalBackend:
         """The real path of a file or folder and what it shows, None where neither is there."""
         path = self._path(key)
         try:
-            with self._errors(path):
+            with self._errors.reading(path):
                 real = os.path.realpath(path)
                 shown = os.stat(path)
         except StoreMissing:
@@ -222,32 +264,26 @@ class LocalBackend:
         return None
 
     def _child(self, folder: str, name: str) -> Listed | None:
-        if not can_name(name):
+        if not can_name(name) or is_hidden(name):
             return None
         path = f"{folder.rstrip('/')}/{name}"
         try:
             shown = os.lstat(path)
-            if stat.S_ISLNK(shown.st_mode):
+            if link := stat.S_ISLNK(shown.st_mode):
                 path = os.path.realpath(path)
                 shown = os.stat(path)
         except OSError:
             # Gone since the names were read, or a link that leads nowhere or where we may not look.
             return None
         if stat.S_ISDIR(shown.st_mode):
-            return Listed(name, None)
+            return Listed(name, None, link=link)
         if not stat.S_ISREG(shown.st_mode):
             return None
-        settled = self._unsettled_seconds(shown) == 0
-        return Listed(name, _version(path, shown), settled)
-
-    def _unsettled_seconds(self, shown: os.stat_result) -> float:
-        """How long until a further change must show; 0 where it must already."""
-        age = self._clock.now() - shown.st_ctime_ns / 1e9
-        # A time far in the future is another clock's: a change now would show as going back.
-        return GRAIN_SECONDS - age if -GRAIN_SECONDS < age < GRAIN_SECONDS else 0.0
+        settled = unsettled_seconds(shown, self._clock.now()) == 0
+        return Listed(name, version_of(path, shown), settled, link)
 
     def _check(self, version: ObjectVersion, shown: os.stat_result) -> None:
-        if not stat.S_ISREG(shown.st_mode) or _tag(shown) != version.tag:
+        if not stat.S_ISREG(shown.st_mode) or tag_of(shown) != version.tag:
             raise self._gone(version)
 
     def _gone(self, version: ObjectVersion) -> VersionGone:
@@ -257,75 +293,7 @@ class LocalBackend:
             hint="open it again",
         )
 
-    def _hold(self, folder: str, names: list[str]) -> None:
-        with self._lock:
-            self._listings[folder] = names
-            self._listings.move_to_end(folder)
-            while len(self._listings) > MOST_LISTINGS:
-                self._listings.popitem(last=False)
-
-    def _take(self, folder: str, after: str) -> list[str] | None:
-        """The names held for the listing that stands at `after`.
-
-        Two listings of one folder share the place: one that stands elsewhere scans anew.
-        """
-        with self._lock:
-            names = self._listings.get(folder)
-            if names is None or names[0] <= after:
-                return None
-            return self._listings.pop(folder)
-
-    @contextmanager
-    def _errors(self, path: str) -> Generator[None]:
-        """Say in headrace's words what the kernel says of `path`."""
-        try:
-            yield
-        except HeadraceError:
-            raise
-        except OSError as error:
-            raise self._translated(path, error) from error
-
-    def _translated(self, path: str, error: OSError) -> HeadraceError:
-        store = self.name
-        match error.errno:
-            case errno.ENOENT:
-                if not os.path.lexists(self._root):
-                    return StoreMissing(
-                        f"the mounted folder {self._root} does not exist",
-                        store=store,
-                        hint="create it, or mend the mount's url",
-                    )
-                return NotFound(f"{path} does not exist", store=store)
-            case errno.ENOTDIR:
-                return NotFolder(f"{path} is not a folder", store=store)
-            case errno.ELOOP:
-                return NotFound(f"{path} leads through symbolic links in a circle", store=store)
-            case errno.EACCES | errno.EPERM:
-                return AccessRefused(
-                    f"{path} may not be read by this user",
-                    store=store,
-                    hint="it needs read permission, and every folder above it execute permission",
-                )
-            case errno.ENAMETOOLONG:
-                return NameTooLong(f"{path} is longer than the file system allows", store=store)
-            case _:
-                return StoreUnavailable(f"{path}: {error.strerror}", store=store)
-
 
 def _open_at_once(path: str, flags: int) -> int:
     """Open without waiting: in the file's place there may be a pipe by now, without a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such pipes
-
-
-def _tag(shown: os.stat_result) -> str:
-    return f"{shown.st_ino}-{shown.st_size}-{shown.st_mtime_ns}-{shown.st_ctime_ns}"
-
-
-def _version(path: str, shown: os.stat_result) -> ObjectVersion:
-    return ObjectVersion(
-        ObjectRef(STORE, path),
-        _tag(shown),
-        shown.st_size,
-        strong=False,
-        mtime=shown.st_mtime_ns / 1e9,
-    )

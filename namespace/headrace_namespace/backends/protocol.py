@@ -28,12 +28,14 @@ class Listed:
     """One child of a listed folder; a folder where it has no version.
 
     `settled` is False where the version that the listing shows could still change without showing
-    it (a file written within the clock's grain), so that it must not stand in for a stat.
+    it (a file written within the clock's grain), so that it must not stand in for a stat. `link`
+    says that the name is a symbolic link: what lies in it has other names.
     """
 
     name: str
     version: ObjectVersion | None
     settled: bool = True
+    link: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from headrace_namespace.backends.protocol import Backend, Folder, ListPage
+from collections.abc import Mapping, Sequence
+
+from headrace_namespace.backends.protocol import Backend, Expected, Folder, ListPage, Upload
+from headrace_namespace.errors import HeadraceError
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 
 
@@ -47,6 +50,64 @@ class WrappedBackend:
         """See `Backend`."""
         self.inner.read_into(version, start, target)
 
+    def put(self, ref: ObjectRef, data: memoryview, expected: Expected) -> ObjectVersion:
+        """See `Backend`."""
+        return self.inner.put(ref, data, expected)
+
+    def begin_upload(
+        self, ref: ObjectRef, expected: Expected, base: ObjectVersion | None = None
+    ) -> Upload:
+        """See `Backend`."""
+        return self.inner.begin_upload(ref, expected, base)
+
+    def copy(self, source: ObjectVersion, ref: ObjectRef, expected: Expected) -> ObjectVersion:
+        """See `Backend`."""
+        return self.inner.copy(source, ref, expected)
+
+    def rename(self, key: str, to: ObjectRef) -> bool:
+        """See `Backend`."""
+        return self.inner.rename(key, to)
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, HeadraceError]:
+        """See `Backend`."""
+        return self.inner.delete(keys)
+
+    def make_folder(self, key: str) -> None:
+        """See `Backend`."""
+        self.inner.make_folder(key)
+
+    def remove_folder(self, key: str) -> None:
+        """See `Backend`."""
+        self.inner.remove_folder(key)
+
     def close(self) -> None:
         """See `Backend`."""
         self.inner.close()
+
+
+class WrappedUpload:
+    """Passes every call on to `inner`, as it is."""
+
+    def __init__(self, inner: Upload) -> None:
+        self.inner = inner
+
+    @property
+    def parallel_parts(self) -> int:
+        """See `Upload`."""
+        return self.inner.parallel_parts
+
+    def part_bytes(self, index: int) -> int:
+        """See `Upload`."""
+        return self.inner.part_bytes(index)
+
+    def put_part(self, index: int, data: memoryview) -> None:
+        """See `Upload`."""
+        self.inner.put_part(index, data)
+
+    def commit(self, parts: int) -> ObjectVersion:
+        """See `Upload`."""
+        return self.inner.commit(parts)
+
+    def abort(self) -> None:
+        """See `Upload`."""
+        self.inner.abort()

@@ -120,6 +120,13 @@ class Listings:
                 self._drop(folder)
                 self._changed.notify_all()
 
+    def forget_below(self, folder: str) -> None:
+        """All below `folder` was moved: no listing of its folders stands for anything."""
+        with self._changed:
+            for name in [name for name in self._folders if name.startswith(folder + "/")]:
+                self._drop(name)
+            self._changed.notify_all()
+
     def _make_room(self) -> None:
         while self._held > self._most_children and self._folders:
             self._drop(next(iter(self._folders)))

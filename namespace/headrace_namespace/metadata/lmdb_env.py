@@ -133,6 +133,12 @@ class SharedEnvironment:
         with self._use() as environment:
             return int(environment.reader_check())
 
+    def sync(self) -> None:
+        """Return when the last commit too is on the disk, which commits do not wait for. Raises
+        IndexFault."""
+        with self._use() as environment:
+            environment.sync(True)
+
     def _opened(self) -> lmdb.Environment:
         environment = self._environment
         if environment is None:

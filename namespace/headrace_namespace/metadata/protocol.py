@@ -30,3 +30,7 @@ class MetadataStore(Protocol):
     def forget(self, ref: ObjectRef) -> None:
         """Forget the object: the store said that it is gone."""
         ...
+
+    def forget_below(self, ref: ObjectRef) -> None:
+        """Forget all objects of the folder `ref`."""
+        ...

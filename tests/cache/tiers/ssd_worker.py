@@ -1,7 +1,11 @@
-"""A process that uses an SSD tier: `churn SEED THREADS ROUNDS` (0 rounds: until killed).
+"""A process that uses an SSD tier: `WHAT SEED THREADS ROUNDS` (0 rounds: until killed).
 
 It stores and loads pages whose content follows from their name, so that every process can tell
 whether a page is right; it prints a line per round, and exits with 1 where one was wrong.
+
+    churn  store, load and forget
+    purge  store what is covered and what stays, purge, and see that only the one is gone
+    serve  do what stdin says: load, store, purge, end
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ from pathlib import Path
 
 from headrace_cache.page import PageId
 from headrace_cache.tiers.protocol import PageTier
+from tests.cache.tiers.ssd_pages import COVERED, STAYING, covers_hr, fill, served
 from tests.cache.tiers.ssd_world import SsdWorld
-from tests.conformance.page_tier_suite import random_page, text_page, version
+from tests.conformance.page_tier_suite import FOLDER, random_page, text_page, version
 
 VERSIONS, PAGES = 40, 8
 
@@ -54,7 +59,9 @@ def churn(tier: PageTier, seed: int, rounds: int) -> None:
         datas = [content(page) for page in batch]
         if chance.random() < 0.05:
             tier.forget(batch[0].version)
-        tier.store([(page, memoryview(data)) for page, data in zip(batch, datas, strict=True)])
+        tier.store(
+            [(page, memoryview(data)) for page, data in zip(batch, datas, strict=True)], FOLDER
+        )
         targets = [bytearray(len(data)) for data in datas]
         answers = tier.load(
             [(page, memoryview(target)) for page, target in zip(batch, targets, strict=True)]
@@ -67,16 +74,45 @@ def churn(tier: PageTier, seed: int, rounds: int) -> None:
         sys.stdout.flush()
 
 
+def purge(tier: PageTier, rounds: int) -> None:
+    done = 0
+    while not rounds or done < rounds:
+        done += 1
+        fill(tier)
+        tier.purge(covers_hr)
+        if served(tier, STAYING) != len(STAYING):
+            raise AssertionError("what is not covered was lost")
+        print(done, flush=True)
+
+
+def serve(tier: PageTier) -> None:
+    for word in sys.stdin:
+        if word == "end\n":
+            break
+        if word == "store\n":
+            fill(tier)
+        elif word == "purge\n":
+            tier.purge(covers_hr)
+        print(served(tier, COVERED), served(tier, STAYING), flush=True)
+
+
 def main() -> None:
     logging.basicConfig(level=logging.WARNING)
-    root, limit, _, seed, threads, rounds = sys.argv[1:]
+    root, limit, what, seed, threads, rounds = sys.argv[1:]
     tier = SsdWorld(Path(root), int(limit)).open()
+    if what == "serve":
+        serve(tier)
+        tier.close()
+        return
     print("open", flush=True)
     failed: list[BaseException] = []
 
     def work(number: int) -> None:
         try:
-            churn(tier, int(seed) + number, int(rounds))
+            if what == "purge":
+                purge(tier, int(rounds))
+            else:
+                churn(tier, int(seed) + number, int(rounds))
         except BaseException as error:
             failed.append(error)
             raise

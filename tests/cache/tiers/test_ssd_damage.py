@@ -20,7 +20,7 @@ from headrace_cache.tiers.ssd.records import FORMAT_KEY, META, SEGMENTS
 from headrace_cache.tiers.ssd.tier import QUIET_SECONDS
 from headrace_namespace.metadata import lmdb_env
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
-from tests.conformance.page_tier_suite import loaded, random_page, stored, version
+from tests.conformance.page_tier_suite import FOLDER, loaded, random_page, stored, version
 from tests.fakes.clock import ManualClock
 
 PAGES = [PageId(version(number), index) for number in range(6) for index in range(4)]
@@ -276,7 +276,7 @@ def test_what_was_written_before_a_failure_is_kept(tmp_path: Path) -> None:
     pages = [PageId(version(number), 0) for number in range(4)]
     resource.setrlimit(resource.RLIMIT_FSIZE, (5 * MIB // 2, before[1]))
     try:
-        tier.store([(page, memoryview(random_page(page, MIB))) for page in pages])
+        tier.store([(page, memoryview(random_page(page, MIB))) for page in pages], FOLDER)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [tier.holds(page) for page in pages] == [True, True, False, False]

@@ -7,19 +7,27 @@ from pathlib import Path
 import pytest
 
 from headrace_cache.tiers.ssd.folder import OpenFolder, open_folder
-from headrace_cache.tiers.ssd.index import Entry, Notes
+from headrace_cache.tiers.ssd.index import Entry, Notes, ObjectKey
+from headrace_cache.tiers.ssd.key_swap import KeyFile
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_cache.tiers.ssd.records import ObjectRecord, Place
 from headrace_namespace.clock import SystemClock
+from tests.conformance.page_tier_suite import FOLDER
 
 OBJECT = b"o" * 16
-OURS = ObjectRecord(1, 0, b"k" * 60)
-THEIRS = ObjectRecord(1, 0, b"t" * 60)
+SCOPES = {OBJECT: FOLDER}
+OURS = ObjectKey(b"k" * 32, False)
+THEIRS = ObjectKey(b"t" * 32, False)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[OpenFolder]:
-    opened = open_folder(tmp_path, limits_of(16 << 20, 1 << 20), bytes(32), SystemClock())
+    opened = open_folder(
+        tmp_path,
+        limits_of(16 << 20, 1 << 20),
+        KeyFile(tmp_path.parent / "key", tmp_path),
+        SystemClock(),
+    )
     yield opened
     opened.close()
 
@@ -34,48 +42,49 @@ def segment(folder: OpenFolder) -> Iterator[int]:
 
 
 def entry(segment: int, index: int) -> Entry:
-    return Entry(OBJECT, index, Place(segment, index * 100, 100, 36))
+    return Entry(OBJECT, index, Place(segment, index * 100, 100, 36, 7))
 
 
 def test_a_page_sealed_under_a_losing_key_is_refused(folder: OpenFolder, segment: int) -> None:
-    assert folder.index.enter([entry(segment, 0)], {OBJECT: THEIRS}, Notes()) == []
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: THEIRS}, SCOPES, Notes()) == []
     late = entry(segment, 1)
-    assert folder.index.enter([late], {OBJECT: OURS}, Notes()) == [late]
+    assert folder.index.enter([late], {OBJECT: OURS}, SCOPES, Notes()) == [late]
     survey = folder.index.survey([(OBJECT, 0), (OBJECT, 1)])
     assert survey.places == [entry(segment, 0).place, None]
-    assert survey.objects[OBJECT].wrapped_key == THEIRS.wrapped_key
+    assert survey.objects[OBJECT].data_key(OBJECT) == THEIRS.data_key
 
 
 def test_a_key_that_was_forgotten_does_not_come_back(folder: OpenFolder, segment: int) -> None:
-    assert folder.index.enter([entry(segment, 0)], {OBJECT: OURS}, Notes()) == []
-    known = folder.index.survey([(OBJECT, 0)]).objects[OBJECT]
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: OURS}, SCOPES, Notes()) == []
     folder.index.forget(OBJECT)
     late = entry(segment, 1)
-    assert folder.index.enter([late], {OBJECT: known}, Notes()) == [late]
+    assert folder.index.enter(
+        [late], {OBJECT: ObjectKey(OURS.data_key, True)}, SCOPES, Notes()
+    ) == [late]
     assert folder.index.usage().objects == 0
 
 
 def test_a_page_whose_segment_left_is_refused(folder: OpenFolder, segment: int) -> None:
     stays, lost = entry(segment, 0), entry(segment + 1, 1)
-    assert folder.index.enter([stays, lost], {OBJECT: OURS}, Notes()) == [lost]
+    assert folder.index.enter([stays, lost], {OBJECT: OURS}, SCOPES, Notes()) == [lost]
     assert folder.index.survey([(OBJECT, 0), (OBJECT, 1)]).places == [stays.place, None]
 
 
 def test_pages_left_over_without_a_key_are_replaced(folder: OpenFolder, segment: int) -> None:
     """As a process leaves them that dies while it forgets a large object."""
-    assert folder.index.enter([entry(segment, 0)], {OBJECT: THEIRS}, Notes()) == []
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: THEIRS}, SCOPES, Notes()) == []
     with folder.environment.write() as txn:
-        folder.tables.put_object(txn, OBJECT, THEIRS)  # without pages: taken out
-    ours = Entry(OBJECT, 0, Place(segment, 500, 100, 36))
-    assert folder.index.enter([ours], {OBJECT: OURS}, Notes()) == []
+        folder.tables.put_object(txn, OBJECT, ObjectRecord(1, 0, b""))  # without pages: taken out
+    ours = Entry(OBJECT, 0, Place(segment, 500, 100, 36, 7))
+    assert folder.index.enter([ours], {OBJECT: OURS}, SCOPES, Notes()) == []
     survey = folder.index.survey([(OBJECT, 0)])
     assert survey.places == [ours.place]
-    assert survey.objects[OBJECT].wrapped_key == OURS.wrapped_key
+    assert survey.objects[OBJECT].data_key(OBJECT) == OURS.data_key
     assert folder.index.forget(OBJECT) == ours.place.plain
 
 
 def test_forgetting_what_is_not_known_waits_for_no_writer(folder: OpenFolder, segment: int) -> None:
-    assert folder.index.enter([entry(segment, 0)], {OBJECT: OURS}, Notes()) == []
+    assert folder.index.enter([entry(segment, 0)], {OBJECT: OURS}, SCOPES, Notes()) == []
     with ThreadPoolExecutor(1) as pool:
         with folder.environment.write():
             forgetting = pool.submit(folder.index.forget, b"u" * 16)
@@ -84,7 +93,7 @@ def test_forgetting_what_is_not_known_waits_for_no_writer(folder: OpenFolder, se
 
 
 def test_the_first_of_two_equal_pages_stays(folder: OpenFolder, segment: int) -> None:
-    first, second = entry(segment, 0), Entry(OBJECT, 0, Place(segment, 500, 100, 36))
-    assert folder.index.enter([first], {OBJECT: OURS}, Notes()) == []
-    assert folder.index.enter([second], {OBJECT: OURS}, Notes()) == []
+    first, second = entry(segment, 0), Entry(OBJECT, 0, Place(segment, 500, 100, 36, 7))
+    assert folder.index.enter([first], {OBJECT: OURS}, SCOPES, Notes()) == []
+    assert folder.index.enter([second], {OBJECT: OURS}, SCOPES, Notes()) == []
     assert folder.index.survey([(OBJECT, 0)]).places == [first.place]

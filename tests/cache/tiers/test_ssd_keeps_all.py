@@ -14,11 +14,11 @@ from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_cache.tiers.ssd.sealing import OVERHEAD_BYTES
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
-from tests.conformance.page_tier_suite import loaded, random_page, version
+from tests.conformance.page_tier_suite import FOLDER, loaded, random_page, version
 
 
 def store_batch(tier: PageTier, pages: Sequence[PageId], length: int) -> None:
-    tier.store([(page, memoryview(random_page(page, length))) for page in pages])
+    tier.store([(page, memoryview(random_page(page, length))) for page in pages], FOLDER)
 
 
 def missing(tier: PageTier, pages: Sequence[PageId], length: int) -> list[PageId]:
@@ -95,7 +95,7 @@ def test_random_batches_are_held(tmp_path: Path, limit_bytes: int, seed: int) ->
             break
         lengths |= batch
         data = {page: random_page(page, length) for page, length in batch.items()}
-        tier.store([(page, memoryview(data[page])) for page in batch])
+        tier.store([(page, memoryview(data[page])) for page in batch], FOLDER)
         if chance.random() < 0.2 and lengths:
             gone = chance.choice(list(lengths)).version
             taken = [page for page in lengths if page.version == gone]

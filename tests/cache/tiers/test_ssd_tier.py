@@ -15,6 +15,7 @@ from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_namespace.errors import ConfigError
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
 from tests.conformance.page_tier_suite import (
+    FOLDER,
     PageTierSuite,
     loaded,
     random_page,
@@ -128,7 +129,7 @@ def test_small_objects_fill_the_index_and_the_oldest_leave(tmp_path: Path) -> No
     tier = world.open()
     for start in range(0, 20_000, 500):
         pages = [PageId(version(number), 0) for number in range(start, start + 500)]
-        tier.store([(page, memoryview(random_page(page, 200))) for page in pages])
+        tier.store([(page, memoryview(random_page(page, 200))) for page in pages], FOLDER)
     newest = [PageId(version(number), 0) for number in range(18_000, 20_000)]
     assert sum(loaded(tier, page, 200) is not None for page in newest) > 300
     assert loaded(tier, PageId(version(0), 0), 200) is None

@@ -4,15 +4,20 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from headrace_cache.page import PageId
+from headrace_cache.scope import Scope
+from headrace_cache.tiers import write_behind
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.write_behind import WriteBehindTier
+from tests.cache.tiers.ssd_pages import SECRET
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
 from tests.conformance.page_tier_suite import (
+    FOLDER,
     PageTierSuite,
     loaded,
     random_page,
@@ -40,14 +45,14 @@ class HeldTier(DictTier):
         self.entered = threading.Event()
         self.stored_by: dict[PageId, str] = {}
 
-    def store(self, pages: Sequence[tuple[PageId, memoryview]]) -> None:
+    def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
         name = threading.current_thread().name
         if name == "headrace-ssd-writer":
             self.entered.set()
             assert self.go.wait(30)
-        for page, data in pages:
+        for page, _ in pages:
             self.stored_by[page] = name
-            self.pages[page] = bytes(data)
+        super().store([(page, memoryview(data)) for page, data in pages], scope)
 
 
 def test_a_full_backlog_makes_the_caller_store_its_own(tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_memory_is_let_go_once_it_is_stored() -> None:
     inner = HeldTier()
     tier = WriteBehindTier(inner, MIB)
     memory = mmap.mmap(-1, 4096)
-    tier.store([(PageId(version(1), 0), memoryview(memory)[:100])])
+    tier.store([(PageId(version(1), 0), memoryview(memory)[:100])], FOLDER)
     assert inner.entered.wait(30)
     with pytest.raises(BufferError):
         memory.close()
@@ -133,4 +138,47 @@ def test_a_child_goes_on_without_the_parents_queue(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     for page in pages[-5:]:
         assert loaded(tier, page, 100_000) == random_page(page, 100_000)
+    tier.close()
+
+
+def test_what_is_purged_does_not_come_back_from_the_queue_nor_from_a_batch() -> None:
+    inner = HeldTier()
+    tier = WriteBehindTier(inner, MIB)
+    pages = [PageId(version(number), 0) for number in range(3)]
+    stored(tier, pages[0], b"a" * 10, SECRET)
+    assert inner.entered.wait(30)
+    stored(tier, pages[1], b"b" * 10, SECRET)
+    stored(tier, pages[2], b"c" * 10)
+    asked = threading.Event()
+
+    def covers(scope: Scope) -> bool:
+        asked.set()
+        return scope == SECRET
+
+    with ThreadPoolExecutor(1) as pool:
+        purging = pool.submit(tier.purge, covers)
+        assert asked.wait(30)
+        inner.go.set()
+        report = purging.result(30)
+    assert report is not None and report.objects == 1
+    tier.flush()
+    assert set(inner.pages) == {pages[2]}
+    tier.close()
+
+
+def test_a_batch_that_is_not_stored_in_time_makes_the_purge_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(write_behind, "FORGET_SECONDS", 0.0)
+    inner = HeldTier()
+    tier = WriteBehindTier(inner, MIB)
+    stored(tier, PageId(version(1), 0), b"a" * 10, SECRET)
+    assert inner.entered.wait(30)
+    with pytest.raises(OSError, match="try again"):
+        tier.purge(lambda scope: scope == SECRET)
+    assert tier.purge(lambda scope: scope != SECRET) is None
+    inner.go.set()
+    tier.flush()
+    report = tier.purge(lambda scope: scope == SECRET)
+    assert report is not None and not inner.pages
     tier.close()

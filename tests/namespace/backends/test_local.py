@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 
-from headrace_namespace.backends.local import (
-    GRAIN_SECONDS,
-    MOST_LISTINGS,
-    SETTLE_ROUNDS,
-    LocalBackend,
-    open_local,
-)
+from headrace_namespace.backends.local import SETTLE_ROUNDS, LocalBackend, open_local
+from headrace_namespace.backends.local_files import GRAIN_SECONDS
+from headrace_namespace.backends.local_listings import MOST_LISTINGS
+from headrace_namespace.backends.local_new_file import is_hidden
 from headrace_namespace.backends.protocol import BackendContext
 from headrace_namespace.clock import SystemClock
 from headrace_namespace.config import table_from
@@ -29,10 +26,11 @@ from headrace_namespace.errors import (
     VersionGone,
 )
 from tests.conformance.backend_suite import BackendSuite, Store, list_all, read, stat_object
+from tests.conformance.backend_write_suite import WritableStore
 from tests.fakes.clock import ManualClock
 
 
-class LocalStore(Store):
+class LocalStore(WritableStore):
     strong = False
 
     def __init__(self, root: Path) -> None:
@@ -53,6 +51,9 @@ class LocalStore(Store):
 
     def remove_root(self) -> None:
         shutil.rmtree(self.root)
+
+    def unfinished(self) -> list[str]:
+        return [name for _, _, names in os.walk(self.root) for name in names if is_hidden(name)]
 
 
 @pytest.fixture

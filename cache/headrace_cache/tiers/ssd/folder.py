@@ -15,12 +15,18 @@ from __future__ import annotations
 import logging
 import os
 import struct
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace_cache.tiers.ssd.ages import Ages
 from headrace_cache.tiers.ssd.file_lock import try_lock
 from headrace_cache.tiers.ssd.index import SsdIndex
+from headrace_cache.tiers.ssd.key_swap import KeyFile
+from headrace_cache.tiers.ssd.keyring import Keyring
 from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.pins import Pins
 from headrace_cache.tiers.ssd.records import KeyRecord, pack_format
 from headrace_cache.tiers.ssd.sealing import KeyWrap, ObjectIds, new_data_key
 from headrace_cache.tiers.ssd.segments import SegmentFiles, SegmentReader
@@ -42,7 +48,7 @@ _OPENING_WAIT_SECONDS = 10.0
 _OPENING_POLL_SECONDS = 0.01
 
 #: What wrapping the identity key binds it to.
-_IDENTITY_PURPOSE = b"headrace identity key"
+IDENTITY_PURPOSE = b"headrace identity key"
 
 #: The first key-encryption key of a folder; a rotation counts on.
 _FIRST_KEY_NUMBER = 1
@@ -56,14 +62,19 @@ class FolderUnusable(Exception):
 class OpenFolder:
     """A folder in use, and the rooms that work in it."""
 
+    path: Path
+    clock: Clock
     environment: SharedEnvironment
     tables: Tables
+    limits: Limits
     space: Space
     index: SsdIndex
     reader: SegmentReader
     ids: ObjectIds
-    wrap: KeyWrap
-    key_number: int
+    ages: Ages
+    pins: Pins
+    key_file: KeyFile
+    keyring: Keyring
     users_lock: int
 
     def close(self) -> None:
@@ -83,19 +94,21 @@ class _Stranger(Exception):
     """What lies in the folder is not ours to read; the message says why."""
 
 
-def open_folder(folder: Path, limits: Limits, key: bytes, clock: Clock) -> OpenFolder:
+class _OtherKey(_Stranger):
+    """It was sealed under a key that we do not have."""
+
+
+def open_folder(folder: Path, limits: Limits, key_file: KeyFile, clock: Clock) -> OpenFolder:
     """Use the folder, made where it is missing and started anew where it cannot be read.
 
-    Raises FolderUnusable, IndexFault, OSError.
+    Raises FolderUnusable, IndexFault, OSError, and ConfigError for the key file.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    opening = os.open(folder / "opening.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _wait_for(opening, folder, clock)
+    with opening_lock(folder, clock):
         users = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             alone = try_lock(users, exclusive=True)
-            opened = _open_or_start_anew(folder, limits, key, users, alone=alone)
+            opened = _open_or_start_anew(folder, limits, key_file, clock, users, alone=alone)
             if not try_lock(users, exclusive=False):
                 opened.reader.close()
                 release(opened.environment)
@@ -104,6 +117,15 @@ def open_folder(folder: Path, limits: Limits, key: bytes, clock: Clock) -> OpenF
         except BaseException:
             os.close(users)
             raise
+
+
+@contextmanager
+def opening_lock(folder: Path, clock: Clock) -> Generator[None]:
+    """Nobody else opens the folder or changes its key meanwhile. Raises FolderUnusable, OSError."""
+    opening = os.open(folder / "opening.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _wait_for(opening, folder, clock)
+        yield
     finally:
         os.close(opening)
 
@@ -120,21 +142,30 @@ def _wait_for(opening: int, folder: Path, clock: Clock) -> None:
 
 
 def _open_or_start_anew(
-    folder: Path, limits: Limits, key: bytes, users: int, *, alone: bool
+    folder: Path, limits: Limits, key_file: KeyFile, clock: Clock, users: int, *, alone: bool
 ) -> OpenFolder:
+    known_key = True
     try:
-        return _open(folder, limits, key, users, alone=alone)
+        return _open(folder, limits, key_file, clock, users, alone=alone)
     except (_Stranger, IndexDamaged, struct.error) as error:
         if not alone:
             raise FolderUnusable(
                 f"the cache folder {folder} is in use by another process, and {error}"
             ) from error
         _log.warning("the cache folder %s starts empty: %s", folder, error)
+        known_key = not isinstance(error, _OtherKey)
     _clear(folder)
-    return _open(folder, limits, key, users, alone=True)
+    if known_key:
+        # What was cleared away lies on the disk for a while, and no purge would find it any more.
+        # A key file that cannot be written is said at the first purge.
+        with suppress(OSError):
+            key_file.overwrite(new_data_key())
+    return _open(folder, limits, key_file, clock, users, alone=True)
 
 
-def _open(folder: Path, limits: Limits, key: bytes, users: int, *, alone: bool) -> OpenFolder:
+def _open(
+    folder: Path, limits: Limits, key_file: KeyFile, clock: Clock, users: int, *, alone: bool
+) -> OpenFolder:
     files = SegmentFiles(folder / "pages")
     data = folder / "index" / "data.mdb"
     if data.exists() and data.stat().st_size > limits.index_bytes:
@@ -147,33 +178,57 @@ def _open(folder: Path, limits: Limits, key: bytes, users: int, *, alone: bool) 
             raise IndexDamaged("its index was cut short")
         tables = Tables(environment)
         space = Space(tables, files, limits)
-        wrap = KeyWrap(key)
+        key = settled_key(tables, key_file)
         with environment.write() as txn:
-            record, identity_key = _identified(tables, txn, wrap)
+            record, identity_key = _identified(tables, txn, key)
             space.settle(txn)
     except BaseException:
         release(environment)
         raise
+    keyring = Keyring(tables, key_file, clock, record, key)
     return OpenFolder(
+        path=folder,
+        clock=clock,
         environment=environment,
         tables=tables,
+        limits=limits,
         space=space,
-        index=SsdIndex(tables, space, limits),
+        index=SsdIndex(tables, keyring, space, limits),
         reader=SegmentReader(files),
         ids=ObjectIds(identity_key),
-        wrap=wrap,
-        key_number=record.number,
+        ages=Ages(tables, space),
+        pins=Pins(tables, limits),
+        key_file=key_file,
+        keyring=keyring,
         users_lock=users,
     )
 
 
-def _identified(tables: Tables, txn: Transaction, wrap: KeyWrap) -> tuple[KeyRecord, bytes]:
+def settled_key(tables: Tables, key_file: KeyFile) -> bytes:
+    """The key-encryption key; a change of it that a crash broke off is completed, or undone where
+    the index does not know of it."""
+    key = key_file.load_or_make()
+    with tables.environment.read() as txn:
+        found, record = tables.format(txn), tables.key(txn)
+    if found == pack_format() and record is not None:
+        for candidate in key_file.candidates():
+            if candidate != key and KeyWrap(candidate).fingerprint == record.fingerprint:
+                # A power cut must not take back what the old key's end depends on.
+                tables.environment.sync()
+                key_file.overwrite(candidate)
+                key = candidate
+    key_file.wipe_next()
+    return key
+
+
+def _identified(tables: Tables, txn: Transaction, key: bytes) -> tuple[KeyRecord, bytes]:
     """The folder's key record and identity key; both made in a new folder."""
+    wrap = KeyWrap(key)
     found = tables.format(txn)
-    record = tables.key(txn)
+    record = tables.key(txn) if found in (None, pack_format()) else None
     if found is None and record is None:
         identity_key = new_data_key()
-        wrapped = wrap.wrap(identity_key, _IDENTITY_PURPOSE)
+        wrapped = wrap.wrap(identity_key, IDENTITY_PURPOSE)
         record = KeyRecord(_FIRST_KEY_NUMBER, wrap.fingerprint, wrapped)
         tables.put_format(txn)
         tables.put_key(txn, record)
@@ -181,8 +236,8 @@ def _identified(tables: Tables, txn: Transaction, wrap: KeyWrap) -> tuple[KeyRec
     if found != pack_format():
         raise _Stranger("it was written by another version of headrace")
     if record is None or record.fingerprint != wrap.fingerprint:
-        raise _Stranger("it was sealed under another key than that of the key file")
-    known_key = wrap.unwrap(record.wrapped_identity_key, _IDENTITY_PURPOSE)
+        raise _OtherKey("it was sealed under another key than that of the key file")
+    known_key = wrap.unwrap(record.wrapped_identity_key, IDENTITY_PURPOSE)
     if known_key is None:
         raise IndexDamaged("its identity key does not open")
     return record, known_key

@@ -1,6 +1,7 @@
 """The key-encryption key: 32 random bytes in a file of its own, outside the cache folder.
 
-Who has both the folder and this file can open every page; who has the folder alone has noise.
+Who has both the folder and this file can open every page; who has the folder alone has noise. A
+purge replaces the key (`key_swap.py`), so each folder needs a key file of its own.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ def load_or_make_key(key_file: Path, folder: Path) -> bytes:
             hint="name a key file outside the folder",
         )
     try:
-        return _read(key_file)
+        return read_key(key_file)
     except FileNotFoundError:
         _make(key_file)
-        return _read(key_file)
+        return read_key(key_file)
 
 
-def _read(key_file: Path) -> bytes:
+def read_key(key_file: Path) -> bytes:
+    """The key in `key_file`. Raises ConfigError, OSError as `load_or_make_key` does."""
     descriptor = os.open(key_file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)

@@ -37,6 +37,9 @@ _FULL_SHARE_LARGE, _TOUCHED_BYTES = 0.8, 32 * MIB
 #: What an object of one page takes in the index at most, as measured (tests/bench/ssd_tier.py).
 BYTES_PER_OBJECT = 300
 
+#: What a scope of a folder with a name of usual length takes, as measured.
+BYTES_PER_SCOPE = 350
+
 #: The two empty lock files and the folders' own blocks.
 _FOLDER_BYTES = 16 * 1024
 
@@ -53,6 +56,17 @@ class Limits:
     data_bytes: int
     segment_bytes: int
     segment_pages: int
+
+    @property
+    def pinned_segments(self) -> int:
+        """How many segments pinned objects may keep from leaving: half of them. Counted in whole
+        segments, so that they hold at most half of the index too."""
+        return self.data_bytes // self.segment_bytes // 2
+
+    @property
+    def pinned_objects(self) -> int:
+        """How many objects may be pinned, those of which nothing is held yet included."""
+        return self.pinned_segments * self.segment_pages
 
 
 def limits_of(limit_bytes: int, page_bytes: int) -> Limits:

@@ -10,6 +10,7 @@ from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.folder import FolderUnusable
 from headrace_cache.tiers.ssd.key_file import load_or_make_key
+from headrace_cache.tiers.ssd.key_swap import KeyFile
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_cache.tiers.ssd.tier import SsdTier
 from headrace_namespace.clock import Clock, SystemClock
@@ -41,12 +42,12 @@ def open_ssd_tier(
         )
         return OffTier()
     try:
-        key = load_or_make_key(key_file, folder)
-        return SsdTier(folder, limits, key, clock or SystemClock())
+        load_or_make_key(key_file, folder)
+        return SsdTier(folder, limits, KeyFile(key_file, folder), clock or SystemClock())
     except (FolderUnusable, IndexFault, OSError) as error:
         _log.warning(
             "the SSD tier in %s is off: %s; set [cache] folder to a writable one, or ssd = 0",
             folder,
             error,
         )
-        return OffTier()
+        return OffTier(f"{error}" if (folder / "index" / "data.mdb").exists() else None)

@@ -24,6 +24,7 @@ class OwnSegment:
 
     def __init__(self, folder: OpenFolder) -> None:
         self._folder = folder
+        self._clock = folder.clock
         # Held while a page is written: the file system takes one writer per file anyway. Sealing,
         # the greater part of the work, is done before it is taken.
         self._changed = threading.Condition()
@@ -91,7 +92,7 @@ class OwnSegment:
             self._full = True
             return None
         self._waiting += 1
-        return Place(writer.segment, offset, len(sealed), plain)
+        return Place(writer.segment, offset, len(sealed), plain, int(self._clock.now()))
 
     def _wait_until_entered(self, full: SegmentWriter) -> None:
         self._changed.wait_for(

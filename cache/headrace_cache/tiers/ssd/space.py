@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from headrace_cache.eviction.second_chance import Candidate, choose
 from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.pins import Pins
 from headrace_cache.tiers.ssd.records import SegmentRecord, Totals
 from headrace_cache.tiers.ssd.segments import SegmentFiles, SegmentWriter
 from headrace_cache.tiers.ssd.tables import Tables, Transaction
@@ -38,6 +39,7 @@ class Space:
 
     def __init__(self, tables: Tables, files: SegmentFiles, limits: Limits) -> None:
         self._tables = tables
+        self._pins = Pins(tables, limits)
         self._files = files
         self._limits = limits
 
@@ -131,13 +133,25 @@ class Space:
             swept += len(keys)
         return swept
 
+    def take_out(self, txn: Transaction, object_id: bytes, most: int) -> tuple[int, int]:
+        """Take up to `most` pages of an object that has no record any more out of the index: how
+        many, and their plain bytes as far as they could still be read."""
+        taken = 0
+        found = self._tables.places_of(txn, object_id, most)
+        for key, place in found:
+            self._tables.delete_place(txn, key)
+            if self._tables.segment(txn, place.segment) is not None:
+                taken += place.plain
+                self.page_left(txn, place.segment)
+        return len(found), taken
+
     def unlist(self, txn: Transaction, page_key: bytes) -> None:
         """Take a page out of `pages`, and its object's record when it was the last."""
         self._tables.delete_place(txn, page_key)
         object_id = page_key[:16]
         record = self._tables.object(txn, object_id)
         if record is not None:
-            left = type(record)(record.key_number, max(0, record.pages - 1), record.wrapped_key)
+            left = type(record)(record.scope, max(0, record.pages - 1), record.wrapped_key)
             self._tables.put_object(txn, object_id, left)
 
     # One segment
@@ -216,8 +230,9 @@ class Space:
 
     def _evict(self, txn: Transaction, totals: Totals) -> bool:
         reserved = totals.reserved
-        choice = choose(self._candidates(txn, totals))
-        for segment in choice.spared:
+        passed: list[int] = []
+        choice = choose(self._candidates(txn, totals, passed))
+        for segment in (*choice.spared, *passed):
             record = self._tables.segment(txn, segment)
             if record is not None:
                 self._tables.delete_turn(txn, record.turn)
@@ -232,13 +247,20 @@ class Space:
         # The walk itself may have given room back: from the segments of dead writers.
         return choice.victim is not None or totals.reserved < reserved
 
-    def _candidates(self, txn: Transaction, totals: Totals) -> Iterator[Candidate]:
+    def _candidates(
+        self, txn: Transaction, totals: Totals, passed: list[int]
+    ) -> Iterator[Candidate]:
+        """What may leave, the oldest first; pinned segments are noted in `passed` instead."""
+        most = self._limits.pinned_segments
         # The list is made first, because closing dead writers' segments changes the queue.
         for segment in list(self._tables.queue(txn)):
             record = self._tables.segment(txn, segment)
             if record is None:
                 continue
             if record.open and not self._close_if_dead(txn, totals, segment, record):
+                continue
+            if record.pinned and len(passed) < most and self._pins.hold(txn, segment, record):
+                passed.append(segment)
                 continue
             yield Candidate(segment, record.used)
 

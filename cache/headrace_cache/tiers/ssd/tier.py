@@ -11,23 +11,29 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TypeVar
 
 from headrace_cache.page import PageId
-from headrace_cache.tiers.protocol import TierUsage
+from headrace_cache.scope import Scope
+from headrace_cache.tiers.protocol import HeldPage, PurgeReport, TierUsage
 from headrace_cache.tiers.ssd.folder import FolderUnusable, OpenFolder, open_folder
 from headrace_cache.tiers.ssd.index import Notes
+from headrace_cache.tiers.ssd.key_swap import KeyFile
 from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.loading import PageLoader
 from headrace_cache.tiers.ssd.notes import NoteBook
-from headrace_cache.tiers.ssd.records import MOST_PAGES, Place, page_key
-from headrace_cache.tiers.ssd.sealing import HEADER_BYTES, ScratchPool, unseal
-from headrace_cache.tiers.ssd.writing import BatchWriter, open_data_key
+from headrace_cache.tiers.ssd.purging import purge, tidy
+from headrace_cache.tiers.ssd.records import MOST_PAGES, page_key
+from headrace_cache.tiers.ssd.sealing import ScratchPool
+from headrace_cache.tiers.ssd.writing import BatchWriter
 from headrace_namespace.clock import Clock
+from headrace_namespace.errors import ConfigError
 from headrace_namespace.metadata.lmdb_env import IndexDamaged, IndexFault
+
+_Answer = TypeVar("_Answer")
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +52,11 @@ class _Off(Exception):
 class SsdTier:
     """A `PageTier` over one folder, which many processes may share. See `open_ssd_tier`."""
 
-    def __init__(self, folder: Path, limits: Limits, key: bytes, clock: Clock) -> None:
-        """Open the folder. Raises FolderUnusable, IndexFault, OSError."""
+    def __init__(self, folder: Path, limits: Limits, key_file: KeyFile, clock: Clock) -> None:
+        """Open the folder. Raises FolderUnusable, IndexFault, OSError, ConfigError."""
         self._path = folder
         self._limits = limits
-        self._key = key
+        self._key_file = key_file
         self._clock = clock
         self._scratch = ScratchPool(limits.page_bytes)
         self._gate = threading.Condition()
@@ -60,6 +66,7 @@ class SsdTier:
         self._writer: BatchWriter | None = None
         self._closed = False
         self._quiet_until = 0.0
+        self._untidy_until = 0.0
         self._said: set[str] = set()
         self._notes = NoteBook()
         with self._gate:
@@ -68,29 +75,33 @@ class SsdTier:
     def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         """See `PageTier`."""
         filled = [False] * len(pages)
-        try:
-            with self._using() as (folder, _):
-                self._load(folder, pages, filled)
-                if self._notes.many_used():
-                    folder.index.note(self._notes.take())
-        except _Off:
-            return filled
-        except (OSError, IndexFault) as error:
-            self._trouble("load", error)
+
+        def work(folder: OpenFolder) -> None:
+            PageLoader(folder, self._scratch, self._notes, self._say).load(pages, filled)
+            if self._notes.many_used():
+                folder.index.note(self._notes.take())
+
+        self._asked("load", None, work)
         return filled
 
-    def store(self, pages: Sequence[tuple[PageId, memoryview]]) -> None:
+    def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
         """See `PageTier`. Pages that are held already are passed over."""
+        self.store_each([(page, view, scope) for page, view in pages])
+
+    def store_each(self, pages: Sequence[tuple[PageId, memoryview, Scope]]) -> None:
+        """See `PageTier`."""
         if self._clock.monotonic() < self._quiet_until:
             return
         try:
-            with self._using() as (_, writer):
+            with self._using() as (folder, writer):
                 if not writer.write(pages):
                     self._say(
                         "room",
                         "some pages are not kept: other processes hold all of its room, "
                         "or replace the same objects at every try",
                     )
+                if folder.index.is_untidy():
+                    self._tidy(folder)
         except _Off:
             return
         except (OSError, IndexFault) as error:
@@ -101,55 +112,73 @@ class SsdTier:
         """See `PageTier`."""
         if page.index >= MOST_PAGES:
             return False
-        try:
-            with self._using() as (folder, _):
-                object_id = folder.ids.of(page.version)
-                place = folder.index.survey([(object_id, page.index)], sure=True).places[0]
-                return place is not None and not self._notes.is_broken(
-                    page_key(object_id, page.index), place
-                )
-        except _Off:
-            return False
-        except (OSError, IndexFault) as error:
-            self._trouble("look-up", error)
-            return False
+
+        def work(folder: OpenFolder) -> bool:
+            object_id = folder.ids.of(page.version)
+            place = folder.index.survey([(object_id, page.index)], sure=True).places[0]
+            return place is not None and not self._notes.is_broken(
+                page_key(object_id, page.index), place
+            )
+
+        return self._asked("look-up", False, work)
 
     def forget(self, version: bytes) -> int:
-        """See `PageTier`. The data key goes first: from then on the pages are noise."""
+        """See `PageTier`. No process finds the pages from then on; what lies on the disk of them
+        is noise without the key file, and for everybody after the next purge."""
+        return self._asked("forget", 0, lambda folder: folder.index.forget(folder.ids.of(version)))
+
+    def purge(self, covers: Callable[[Scope], bool]) -> PurgeReport | None:
+        """See `PageTier`. Where it fails, the tier is off from then on."""
         try:
             with self._using() as (folder, _):
-                return folder.index.forget(folder.ids.of(version))
+                return purge(folder, covers)
         except _Off:
-            return 0
-        except (OSError, IndexFault) as error:
-            self._trouble("forget", error)
-            return 0
+            raise OSError(
+                f"the SSD tier in {self._path} is closed or off, so nothing can be purged there; "
+                "open the cache again, or delete its key file"
+            ) from None
+        except (OSError, IndexFault, FolderUnusable, ConfigError) as error:
+            self._closed = True
+            self._say("purge", f"it is off, because it could not be purged: {error}")
+            raise OSError(
+                f"the SSD tier in {self._path} could not be purged and is off: {error}"
+            ) from error
+
+    def inspect(self, version: bytes) -> Sequence[HeldPage]:
+        """See `PageTier`."""
+        empty: Sequence[HeldPage] = ()
+        return self._asked("look-up", empty, lambda f: f.ages.inspect(f.ids.of(version)))
+
+    def expire(self, version: bytes, before: float) -> int:
+        """See `PageTier`."""
+        return self._asked("forget", 0, lambda f: f.ages.expire(f.ids.of(version), before))
+
+    def pin(self, version: bytes) -> bool:
+        """See `PageTier`. Pages of a pinned version that come later are kept too; where they need
+        more than the room for pinned ones, the oldest leave."""
+        return self._asked("pin", False, lambda f: f.pins.pin(f.ids.of(version)))
+
+    def unpin(self, version: bytes) -> bool:
+        """See `PageTier`."""
+        return self._asked("unpin", False, lambda f: f.pins.unpin(f.ids.of(version)))
+
+    def pinned(self, version: bytes) -> bool:
+        """See `PageTier`."""
+        return self._asked("look-up", False, lambda f: f.pins.pinned(f.ids.of(version)))
 
     def usage(self) -> TierUsage:
         """See `PageTier`: sealed pages and index entries, over all processes. The limit is 0 where
         the tier is closed, or was turned off."""
-        try:
-            with self._using() as (folder, _):
-                return folder.index.usage()
-        except _Off:
-            return TierUsage(0, 0, 0)
-        except (OSError, IndexFault) as error:
-            self._trouble("usage", error)
-            return TierUsage(0, 0 if self._closed else self._limits.limit_bytes, 0)
+        limit = 0 if self._closed else self._limits.limit_bytes
+        found = self._asked("usage", TierUsage(0, limit, 0), lambda f: f.index.usage())
+        return TierUsage(0, 0, 0) if self._closed else found
 
     def flush(self) -> None:
         """See `PageTier`. Every store is entered before it returns; what is left are the notes of
         which segments were read, so that other processes do not let them leave."""
         notes = self._notes.take()
-        if notes == Notes():
-            return
-        try:
-            with self._using() as (folder, _):
-                folder.index.note(notes)
-        except _Off:
-            return
-        except (OSError, IndexFault) as error:
-            self._trouble("flush", error)
+        if notes != Notes():
+            self._asked("flush", None, lambda f: f.index.note(notes))
 
     def close(self) -> None:
         """See `PageTier`. Later calls find and keep nothing."""
@@ -185,11 +214,20 @@ class SsdTier:
             folder.abandon_in_child()
 
     def _open(self) -> tuple[OpenFolder, BatchWriter]:
-        self._folder = open_folder(self._path, self._limits, self._key, self._clock)
+        self._folder = open_folder(self._path, self._limits, self._key_file, self._clock)
         self._writer = BatchWriter(
             self._folder, self._limits.page_bytes, self._scratch, self._notes
         )
         return self._folder, self._writer
+
+    def _tidy(self, folder: OpenFolder) -> None:
+        if self._clock.monotonic() < self._untidy_until:
+            return
+        try:
+            tidy(folder)
+        except (OSError, IndexFault, FolderUnusable, ConfigError) as error:
+            self._untidy_until = self._clock.monotonic() + QUIET_SECONDS
+            self._trouble("clearing out", error)
 
     @contextmanager
     def _using(self) -> Generator[tuple[OpenFolder, BatchWriter]]:
@@ -203,7 +241,7 @@ class SsdTier:
             if folder is None or writer is None:
                 try:
                     folder, writer = self._open()
-                except (FolderUnusable, IndexFault, OSError) as error:
+                except (FolderUnusable, IndexFault, OSError, ConfigError) as error:
                     self._closed = True
                     self._say("open", f"it cannot be used and is off: {error}")
                     raise _Off from error
@@ -216,58 +254,16 @@ class SsdTier:
                 if self._closed:
                     self._gate.notify_all()
 
-    def _load(
-        self, folder: OpenFolder, pages: Sequence[tuple[PageId, memoryview]], filled: list[bool]
-    ) -> None:
-        wanted = [
-            (folder.ids.of(page.version), page.index if page.index < MOST_PAGES else 0)
-            for page, _ in pages
-        ]
-        survey = folder.index.survey(wanted)
-        if self._notes.evicted_since(survey.evictions):
-            folder.reader.drop_unlinked()
-        ciphers: dict[bytes, AESGCM | None] = {}
-        with self._scratch.lend() as scratch:
-            for position, ((object_id, index), place) in enumerate(
-                zip(wanted, survey.places, strict=True)
-            ):
-                page, target = pages[position]
-                if place is None or place.plain != len(target) or page.index != index:
-                    continue
-                if object_id not in ciphers:
-                    ciphers[object_id] = open_data_key(
-                        folder.wrap, object_id, survey.objects[object_id]
-                    )
-                cipher = ciphers[object_id]
-                sealed = scratch.sealed[: place.stored]
-                if cipher is None or not self._read(folder, object_id, index, place, sealed):
-                    continue
-                if unseal(cipher, object_id, index, sealed, target, scratch):
-                    filled[position] = True
-                    self._notes.used(place.segment)
-                else:
-                    self._broken(object_id, index, place, "a page is damaged")
-
-    def _read(
-        self, folder: OpenFolder, object_id: bytes, index: int, place: Place, sealed: memoryview
-    ) -> bool:
-        if not HEADER_BYTES < place.stored == len(sealed):
-            self._broken(object_id, index, place, "an index entry is damaged")
-            return False
+    def _asked(self, what: str, nothing: _Answer, work: Callable[[OpenFolder], _Answer]) -> _Answer:
+        """What `work` finds; `nothing` where the tier is off, or the work fails."""
         try:
-            if folder.reader.read(place.segment, place.offset, sealed):
-                return True
-            self._broken(object_id, index, place, "a segment file was cut short")
-        except FileNotFoundError:
-            # Evicted, most likely, and its entries not swept yet; or deleted by a stranger.
-            self._notes.broken(page_key(object_id, index), place)
-        except OSError as error:
-            self._broken(object_id, index, place, f"a segment file cannot be read: {error}")
-        return False
-
-    def _broken(self, object_id: bytes, index: int, place: Place, what: str) -> None:
-        self._notes.broken(page_key(object_id, index), place)
-        self._say("broken", f"{what}; it is fetched again from its store")
+            with self._using() as (folder, _):
+                return work(folder)
+        except _Off:
+            return nothing
+        except (OSError, IndexFault) as error:
+            self._trouble(what, error)
+            return nothing
 
     def _trouble(self, what: str, error: Exception) -> None:
         if isinstance(error, IndexDamaged):

@@ -48,6 +48,25 @@ def version_of(ref: ObjectRef, headers: HTTPMessage) -> ObjectVersion:
     )
 
 
+def written_version(
+    ref: ObjectRef, headers: HTTPMessage, etag: str | None, expected_tag: str, size: int
+) -> ObjectVersion:
+    """The version that a write's answer gives; `expected_tag` where it shows no ETag.
+
+    Asking for it afterwards could show what another has written since. The time is the answer's.
+    """
+    tag = tag_of(etag, None, size) or (expected_tag, True)
+    version_id = headers.get("x-amz-version-id")
+    return ObjectVersion(
+        ref,
+        tag[0],
+        size,
+        tag[1],
+        mtime=_time(headers.get("Date")),
+        version_id=None if version_id in (None, "", "null") else version_id,
+    )
+
+
 def check_range(
     status: int, headers: HTTPMessage, version: ObjectVersion, start: int, stop: int
 ) -> None:
@@ -77,7 +96,11 @@ def check_range(
 
 
 def _mtime(headers: HTTPMessage) -> float | None:
+    return _time(headers.get("Last-Modified"))
+
+
+def _time(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(headers.get("Last-Modified") or "").timestamp()
+        return parsedate_to_datetime(text or "").timestamp()
     except ValueError:
         return None

@@ -10,10 +10,11 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headrace_namespace.backends.protocol import (
     BackendContext,
+    Expected,
     Folder,
     Listed,
     ListPage,
@@ -22,20 +23,23 @@ from headrace_namespace.backends.s3.address import check_key, store_host
 from headrace_namespace.backends.s3.answers import check_range, tag_of, version_of
 from headrace_namespace.backends.s3.client import S3Client
 from headrace_namespace.backends.s3.errors import Fault
+from headrace_namespace.backends.s3.folders import S3Folders
 from headrace_namespace.backends.s3.listing import (
-    MOST_BODY_BYTES,
     ListedObject,
     ListingPage,
     Progress,
-    parse_listing,
+    read_listing,
     shadows_after,
 )
+from headrace_namespace.backends.s3.multipart import S3Upload
 from headrace_namespace.backends.s3.options import S3Options, read_s3_options
+from headrace_namespace.backends.s3.writing import MOST_COPIED, S3Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.config import Table
 from headrace_namespace.errors import (
     HeadraceError,
     InvalidPath,
+    MountEmpty,
     NameTooLong,
     NotFolder,
     NotFound,
@@ -49,6 +53,8 @@ from headrace_namespace.path import can_name
 
 #: S3's own limit.
 PAGE_KEYS = 1000
+#: What AWS is called in the names of stores.
+AWS_HOSTS = ("aws", "aws-cn")
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}")
 
@@ -91,7 +97,16 @@ class S3Backend:
         self._store = f"s3://{store_host(options.endpoint, options.region)}/{bucket}"
         where = options.endpoint if options.endpoint is not None else "AWS"
         self._name = f"s3://{bucket}{'/' if prefix else ''}{prefix} at {where}"
+        self._clock = clock
         self._client = S3Client(bucket, options, clock, self._name)
+        self._writer = S3Writer(
+            self._client,
+            bucket,
+            self._name,
+            self._head,
+            trusted=store_host(options.endpoint, options.region) in AWS_HOSTS,
+        )
+        self._folders = S3Folders(self._writer, self.stat, self._list)
 
     @property
     def name(self) -> str:
@@ -204,6 +219,47 @@ class S3Backend:
                 ) from fault
             raise error from fault
 
+    def put(self, ref: ObjectRef, data: memoryview, expected: Expected) -> ObjectVersion:
+        """One PUT with its MD5. How near a condition comes to being atomic: `conditions.py`."""
+        return self._writer.put(ref, data, expected)
+
+    def begin_upload(
+        self, ref: ObjectRef, expected: Expected, base: ObjectVersion | None = None
+    ) -> S3Upload:
+        """A multipart upload of at most 492 GiB, and of what it begins with."""
+        return S3Upload(self._writer, self._clock, ref, expected, base)
+
+    def copy(self, source: ObjectVersion, ref: ObjectRef, expected: Expected) -> ObjectVersion:
+        """One CopyObject, or UploadPartCopy part by part where the object is large.
+
+        A store that is told which version to copy and copies another (Ceph) is found out by looks
+        before and after: VersionGone may then mean that the newer bytes were copied.
+        """
+        if source.size <= MOST_COPIED:
+            return self._writer.copy(source, ref, expected)
+        upload = S3Upload(self._writer, self._clock, ref, expected, source)
+        try:
+            return upload.commit(0)
+        finally:
+            upload.abort()
+
+    def rename(self, key: str, to: ObjectRef) -> bool:
+        """False: S3 has no such request."""
+        return False
+
+    def delete(self, keys: Sequence[str]) -> Mapping[str, HeadraceError]:
+        """One request for all; one each for names that XML cannot hold. In a bucket that keeps
+        versions, the old ones stay."""
+        return self._writer.delete({key: self._full(key) for key in keys})
+
+    def make_folder(self, key: str) -> None:
+        """Put a marker: an empty object of the name `key/`, as other tools do."""
+        self._folders.make(key, self.ref(key))
+
+    def remove_folder(self, key: str) -> None:
+        """Delete the marker, where there is nothing else below."""
+        self._folders.remove(key, self.ref(key))
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -234,7 +290,7 @@ class S3Backend:
     def _list(self, query: Mapping[str, str]) -> ListingPage:
         asked = {"list-type": "2", "encoding-type": "url", **query}
         try:
-            return self._client.ask("GET", "", asked, {}, _read_listing)
+            return self._client.ask("GET", "", asked, {}, read_listing)
         except Fault as fault:
             error = self._client.error(fault)
             if isinstance(error, NotFound) and not isinstance(error, StoreMissing):
@@ -261,19 +317,12 @@ class S3Backend:
             return self._nothing_mounted()
         return NotFound(f"nothing lies below {full}/", store=self._name)
 
-    def _nothing_mounted(self) -> StoreMissing:
-        return StoreMissing(
+    def _nothing_mounted(self) -> MountEmpty:
+        return MountEmpty(
             f"the bucket {self._bucket!r} has nothing at {self._prefix!r} or below it",
             store=self._name,
             hint="check the prefix in the mount's url; a folder of S3 exists by its objects",
         )
-
-
-def _read_listing(response: http.client.HTTPResponse) -> ListingPage:
-    body = response.read(MOST_BODY_BYTES + 1)
-    if len(body) > MOST_BODY_BYTES:
-        raise StoreAnswerWrong(f"the listing has a page of more than {MOST_BODY_BYTES} bytes")
-    return parse_listing(body)
 
 
 def _fill(response: http.client.HTTPResponse, target: memoryview) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import threading
 from collections.abc import Callable, Mapping
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace_namespace.backends.s3.address import BucketAddress, bucket_address
-from headrace_namespace.backends.s3.errors import Fault, read_fault
+from headrace_namespace.backends.s3.errors import DELETES, READS, WRITES, Fault, read_fault
 from headrace_namespace.backends.s3.http import HttpPool
 from headrace_namespace.backends.s3.options import S3Options
 from headrace_namespace.clock import Clock
@@ -19,6 +21,44 @@ if TYPE_CHECKING:
     from headrace_namespace.backends.s3.signing import Signer
 
 _T = TypeVar("_T")
+
+
+#: The statuses of a success.
+_DONE = (200, 204, 206)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request sends, and its MD5, by which the store checks what arrived."""
+
+    data: memoryview
+    md5: bytes
+
+    @classmethod
+    def of(cls, data: bytes | memoryview) -> Body:
+        """The bytes with their sum."""
+        view = memoryview(data).cast("B")
+        return cls(view, hashlib.md5(view, usedforsecurity=False).digest())
+
+
+#: Of a write that sends nothing. Its MD5 is not told: Ceph compares it with the bytes of a copy.
+NO_BYTES = Body.of(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    key: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Body | None
+    repeatable: bool
+
+    def needs(self) -> str:
+        """The permissions that it takes, for the hint of a refusal."""
+        if self.method == "DELETE" or "delete" in self.query:
+            return DELETES
+        return WRITES if self.body is not None else READS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +90,26 @@ class S3Client:
         query: Mapping[str, str],
         headers: Mapping[str, str],
         take: Callable[[http.client.HTTPResponse], _T],
+        *,
+        body: Body | None = None,
+        repeatable: bool = True,
     ) -> _T:
         """What `take` makes of the answer to a request for `key` (empty: for the bucket).
 
         Asks once, or twice where the bucket turns out to lie in another region, which is then
-        remembered. Raises Fault for what S3 refuses, and headrace's errors for the rest."""
+        remembered. A write gives a `body`, if only `NO_BYTES`; it is `repeatable` where it may be
+        made twice without harm. Raises Fault for what S3 refuses, and headrace's errors for the
+        rest."""
         route = self._route or self._first_route()
+        request = _Request(method, key, query, headers, body, repeatable)
         try:
             try:
-                return self._ask_at(route, method, key, query, headers, take)
+                return self._ask_at(route, request, take)
             except Fault as fault:
                 region = fault.region_instead_of(route.region)
                 if region is None:
                     raise
-            return self._ask_at(self._move(route, region), method, key, query, headers, take)
+            return self._ask_at(self._move(route, region), request, take)
         except HeadraceError as error:
             raise error.at(store=self._store) from error.__cause__
 
@@ -89,26 +135,30 @@ class S3Client:
             route.pool.close()
 
     def _ask_at(
-        self,
-        route: _Route,
-        method: str,
-        key: str,
-        query: Mapping[str, str],
-        headers: Mapping[str, str],
-        take: Callable[[http.client.HTTPResponse], _T],
+        self, route: _Route, request: _Request, take: Callable[[http.client.HTTPResponse], _T]
     ) -> _T:
-        target = route.address.target(key, query)
+        target = route.address.target(request.key, request.query)
         endpoint = route.address.endpoint
-        sent = {"Host": endpoint.authority, "User-Agent": "headrace", **headers}
+        sent = {"Host": endpoint.authority, "User-Agent": "headrace", **request.headers}
         # Bytes are kept as they are stored: nobody on the way may compress them.
         sent["Accept-Encoding"] = "identity"
+        body = request.body
+        if body is not None:
+            sent["Content-Length"] = str(len(body.data))
+        if body is not None and body is not NO_BYTES:
+            sent["Content-MD5"] = base64.b64encode(body.md5).decode()
         if self._signer is not None:
             url = f"{endpoint.scheme}://{endpoint.authority}{target}"
-            sent |= self._signer.signed(method, url, endpoint.authority, route.region)
-        with route.pool.exchange(method, target, sent) as response:
-            if response.status in (200, 206):
+            payload_hash = _payload_hash(endpoint.scheme, body)
+            sent |= self._signer.signed(request.method, url, sent, route.region, payload_hash)
+        data = body.data if body is not None else None
+        with route.pool.exchange(
+            request.method, target, sent, data, repeatable=request.repeatable
+        ) as response:
+            if response.status in _DONE:
                 return take(response)
             fault = read_fault(response)
+        fault.needs = request.needs()
         raise fault
 
     def _first_route(self) -> _Route:
@@ -153,3 +203,11 @@ class S3Client:
             most_connections=options.max_connections,
         )
         return _Route(region, address, pool)
+
+
+def _payload_hash(scheme: str, body: Body | None) -> str:
+    """What the signature says of the body. Over TLS, which guards it, the signed MD5 is enough:
+    SHA-256 would take as long again."""
+    if body is None:
+        return hashlib.sha256(b"").hexdigest()
+    return "UNSIGNED-PAYLOAD" if scheme == "https" else hashlib.sha256(body.data).hexdigest()

@@ -20,7 +20,9 @@ from headrace_namespace.errors import (
     HeadraceError,
     NameTooLong,
     NotFound,
+    ReadOnly,
     StoreAnswerWrong,
+    StoreFull,
     StoreMissing,
     StoreTimeout,
     StoreUnavailable,
@@ -67,13 +69,31 @@ _TABLE: dict[str, tuple[type[HeadraceError], str, str | None]] = {
     "AccessDenied": (
         AccessRefused,
         "{endpoint} refuses access to the bucket {bucket!r}",
-        "these credentials need s3:GetObject and s3:ListBucket there",
+        "these credentials need {needs} there",
     ),
     "InvalidObjectState": (
         AccessRefused,
         "the object lies in an archive from which it cannot be read",
         "restore it first",
     ),
+    "MethodNotAllowed": (
+        ReadOnly,
+        "{endpoint} lets nobody write this",
+        "write to the store that it is a copy of",
+    ),
+    "EntityTooLarge": (StoreFull, "the object is larger than {endpoint} allows", None),
+    "QuotaExceeded": (
+        StoreFull,
+        "the bucket {bucket!r} has no room left within its quota",
+        "delete something, or ask for a larger quota",
+    ),
+    "NoSuchUpload": (
+        StoreAnswerWrong,
+        "{endpoint} has given up the upload before it was whole",
+        "begin it again; a lifecycle rule of the bucket may end uploads too early",
+    ),
+    # Damaged on its way: what is sent again may arrive whole.
+    "BadDigest": (StoreUnavailable, "what arrived at {endpoint} is not what was sent", None),
     "KeyTooLongError": (NameTooLong, "the key is longer than {endpoint} allows", None),
     "KeyTooLong": (NameTooLong, "the key is longer than {endpoint} allows", None),
     "SlowDown": (SlowDown, "{endpoint} asks for fewer requests", None),
@@ -88,7 +108,9 @@ _SAME_AS = {
     "RequestExpired": "ExpiredToken",
     "AllAccessDisabled": "AccessDenied",
     "AccountProblem": "AccessDenied",
-    "NoSuchUpload": "NoSuchKey",
+    "XAmzContentSHA256Mismatch": "BadDigest",
+    "XMinioStorageFull": "QuotaExceeded",
+    "EntityTooLargeError": "EntityTooLarge",
     "RequestLimitExceeded": "SlowDown",
     "Throttling": "SlowDown",
 }
@@ -103,9 +125,13 @@ _BY_STATUS = {
     502: "InternalError",
     503: "ServiceUnavailable",
     504: "RequestTimeout",
+    413: "EntityTooLarge",
+    507: "QuotaExceeded",
 }
 #: These say that the bucket lies in another region than the request was signed for.
 _MOVED = ("AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect")
+#: The permissions that each kind of request takes.
+READS, WRITES, DELETES = "s3:GetObject and s3:ListBucket", "s3:PutObject", "s3:DeleteObject"
 _REGION = re.compile(r"[a-z0-9-]{1,64}")
 
 
@@ -120,6 +146,8 @@ class Fault(Exception):
     region: str | None
     date: str | None
     retry_after: str | None
+    #: The permissions that the request takes.
+    needs: str = READS
 
     def region_instead_of(self, region: str) -> str | None:
         """The region that the bucket lies in, where the answer says that it is another."""
@@ -142,6 +170,10 @@ class Fault(Exception):
         if code not in _TABLE:
             # A page of HTML with "404" says that this is no S3, not that the object is missing.
             code = None if self.html and self.status == 404 else _BY_STATUS.get(self.status)
+        if code is None and self.status == 405:
+            code = "MethodNotAllowed"
+        if code == "MethodNotAllowed" and self.needs == READS:
+            code = None
         if code is None:
             return StoreAnswerWrong(
                 f"{endpoint} answered {self._said()}, which means nothing to an S3 client",
@@ -149,6 +181,7 @@ class Fault(Exception):
             )
         kind, sentence, hint = _TABLE[code]
         text = sentence.format(bucket=bucket, endpoint=endpoint)
+        hint = hint.format(needs=self.needs) if hint is not None else None
         if code != self.code or kind in (StoreUnavailable, SlowDown):
             text += f" (it answered {self._said()})"
         if kind is SlowDown:

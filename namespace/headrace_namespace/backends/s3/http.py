@@ -15,6 +15,7 @@ import ssl
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from headrace_namespace.backends.s3.address import Endpoint
 from headrace_namespace.errors import (
@@ -29,8 +30,24 @@ WAIT_SECONDS = 60.0
 #: What is read off an unwanted answer to keep its connection; beyond, a new one is cheaper.
 DRAIN_BYTES = 64 << 10
 
+#: What is sent at once: the time allowed is for each such piece, not for a whole body.
+SEND_BYTES = 1 << 20
+
 #: How a server shows that it closed a connection while it was idle.
 _CLOSED_IDLE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+class _CutShort(ConnectionError):
+    """The request did not leave whole, so that nobody can have acted on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: memoryview | None
+    repeatable: bool
 
 
 class HttpPool:
@@ -57,11 +74,19 @@ class HttpPool:
 
     @contextmanager
     def exchange(
-        self, method: str, target: str, headers: Mapping[str, str]
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: memoryview | None = None,
+        *,
+        repeatable: bool = True,
     ) -> Generator[http.client.HTTPResponse]:
-        """Send a request without a body and give its answer, to be read within the `with`.
+        """Send a request and give its answer, to be read within the `with`.
 
-        An answer that was read to its end leaves its connection for the next. Raises
+        `headers` state the length of a body. An idle connection that turns out to be closed is
+        replaced and the request sent anew; one that is not `repeatable`, only where it had not
+        left whole. An answer that was read to its end leaves its connection for the next. Raises
         StoreUnavailable, StoreTimeout, or StoreAnswerWrong where it is no HTTP.
         """
         if os.getpid() != self._pid:
@@ -77,7 +102,8 @@ class HttpPool:
                 hint="raise max_connections",
             )
         try:
-            connection, response = self._send(method, target, headers)
+            request = _Request(method, target, headers, body, repeatable)
+            connection, response, whole = self._send(request)
             try:
                 yield response
             except BaseException as error:
@@ -87,7 +113,10 @@ class HttpPool:
                 if isinstance(error, OSError | http.client.HTTPException):
                     raise self._translated(error) from error
                 raise
-            self._give_back(connection, response)
+            if whole:
+                self._give_back(connection, response)
+            else:
+                _hang_up(connection, response)
         finally:
             slots.release()
 
@@ -107,21 +136,24 @@ class HttpPool:
         self._pid = os.getpid()
 
     def _send(
-        self, method: str, target: str, headers: Mapping[str, str]
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        self, request: _Request
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, bool]:
         connection = self._idle_connection()
         if connection is not None:
             try:
-                return connection, _ask(connection, method, target, headers)
-            except _CLOSED_IDLE:
-                # Closed while it was idle. Nothing was answered, so asking anew is no second try.
+                return connection, *_ask(connection, request)
+            except _CLOSED_IDLE as error:
+                # Closed while it was idle. Nothing was answered, so asking anew is no second try;
+                # unless what was asked may have been done, and must not be twice.
                 connection.close()
+                if not request.repeatable and not isinstance(error, _CutShort):
+                    raise self._translated(error) from error
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 raise self._translated(error) from error
         connection = self._connect()
         try:
-            return connection, _ask(connection, method, target, headers)
+            return connection, *_ask(connection, request)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._translated(error) from error
@@ -210,13 +242,23 @@ class HttpPool:
 
 
 def _ask(
-    connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str]
-) -> http.client.HTTPResponse:
-    connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-    for name, value in headers.items():
+    connection: http.client.HTTPConnection, request: _Request
+) -> tuple[http.client.HTTPResponse, bool]:
+    """The answer, and whether the request left whole: a server may refuse a body half-way."""
+    connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+    for name, value in request.headers.items():
         connection.putheader(name, value)
-    connection.endheaders()
-    return connection.getresponse()
+    try:
+        connection.endheaders()
+        if request.body is not None:
+            for start in range(0, len(request.body), SEND_BYTES):
+                connection.send(request.body[start : start + SEND_BYTES])
+    except _CLOSED_IDLE as error:
+        try:
+            return connection.getresponse(), False  # its reason may have come before it hung up
+        except (OSError, http.client.HTTPException):
+            raise _CutShort(str(error)) from error
+    return connection.getresponse(), True
 
 
 def _hang_up(connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:

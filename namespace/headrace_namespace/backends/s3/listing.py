@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 from collections.abc import Iterable
@@ -47,6 +48,14 @@ class ListingPage:
     objects: list[ListedObject] = field(default_factory=list[ListedObject])
     prefixes: list[str] = field(default_factory=list[str])
     next_token: str | None = None
+
+
+def read_listing(response: http.client.HTTPResponse) -> ListingPage:
+    """The page in an answer. Raises StoreAnswerWrong where it is none."""
+    body = response.read(MOST_BODY_BYTES + 1)
+    if len(body) > MOST_BODY_BYTES:
+        raise StoreAnswerWrong(f"the listing has a page of more than {MOST_BODY_BYTES} bytes")
+    return parse_listing(body)
 
 
 def parse_listing(body: bytes) -> ListingPage:

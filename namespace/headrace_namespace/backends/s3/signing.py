@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from typing import Protocol
 
 from botocore.auth import S3SigV4Auth
@@ -39,6 +40,17 @@ def _not_ours(record: logging.LogRecord) -> bool:
 # botocore logs each request that it signs, at DEBUG, with the object's name in it: policy may keep
 # that name off every disk, and a log is one. Other users of botocore in the process keep theirs.
 logging.getLogger("botocore.auth").addFilter(_not_ours)
+
+
+class _Auth(S3SigV4Auth):
+    """Signs for a payload that is known by its hash, so that it need not be at hand."""
+
+    def __init__(self, credentials: ReadOnlyCredentials, region: str, payload_hash: str) -> None:
+        super().__init__(credentials, "s3", region)
+        self._payload_hash = payload_hash
+
+    def payload(self, request: AWSRequest) -> str:
+        return self._payload_hash
 
 
 class _HasFrozen(Protocol):
@@ -75,22 +87,26 @@ class Signer:
             raise ConfigError(f"AWS has no region {region!r}", hint="set endpoint_url or region")
         return Endpoint("https", found["hostname"], 443)
 
-    def signed(self, method: str, url: str, host: str, region: str) -> dict[str, str]:
+    def signed(
+        self, method: str, url: str, headers: Mapping[str, str], region: str, payload_hash: str
+    ) -> dict[str, str]:
         """The headers that make a request ours; none where the mount is anonymous.
 
-        Only the host and the x-amz headers are signed: gateways on the way may change others.
-        Raises CredentialsRefused where there are no credentials.
+        Of `headers` only the host, Content-MD5 and the x-amz headers are signed, as S3 demands:
+        gateways on the way may change others. `payload_hash` is the body's SHA-256 in hex, or
+        UNSIGNED-PAYLOAD. Raises CredentialsRefused where there are no credentials.
         """
         if self._options.anon:
             return {}
-        request = AWSRequest(method=method, url=url, headers={"Host": host})
+        to_sign = {name: text for name, text in headers.items() if _is_signed(name)}
+        request = AWSRequest(method=method, url=url, headers=to_sign)
         credentials = self._frozen()
         _SIGNING.now = True
         try:
-            S3SigV4Auth(credentials, "s3", region).add_auth(request)
+            _Auth(credentials, region, payload_hash).add_auth(request)
         finally:
             _SIGNING.now = False
-        return {name: value for name, value in request.headers.items() if name != "Host"}
+        return {name: value for name, value in request.headers.items() if name not in to_sign}
 
     def _frozen(self) -> ReadOnlyCredentials:
         try:
@@ -144,3 +160,8 @@ class Signer:
             hint="`aws configure list-profiles` shows those that there are; AWS_PROFILE may name "
             "one too",
         )
+
+
+def _is_signed(name: str) -> bool:
+    lower = name.lower()
+    return lower in ("host", "content-md5") or lower.startswith("x-amz-")

@@ -1,0 +1,292 @@
+"""fsspec's calls that write, over a cache service; `fsspec_fs.py` inherits them.
+
+A file appears whole when it is closed, and only then; in a transaction, when that ends. Many files
+at a time are `tree_work.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from headrace_cache.service import CacheService
+from headrace_mounts.tree_work import move_tree, remove_tree
+from headrace_mounts.writing_handles import (
+    CompressedWritingFile,
+    HeadraceTextFile,
+    HeadraceWritingFile,
+    WritingFile,
+)
+from headrace_namespace.errors import IsFolder
+from headrace_namespace.path import NamespacePath
+
+if TYPE_CHECKING:
+    # fsspec publishes no types.
+    AbstractFileSystem: Any = None
+    AsyncFileSystem = Any
+else:
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+Answer = TypeVar("Answer")
+
+#: `put_file` reads the local file in pieces of this size.
+PIECE_BYTES = 8 << 20
+
+
+class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type checkers
+    """The writing half of the file system; each call also has its coroutine, on a thread."""
+
+    @property
+    def service(self) -> CacheService:
+        """The cache behind it."""
+        raise NotImplementedError
+
+    # One file.
+
+    def open_for_writing(
+        self,
+        path: str,
+        mode: str,
+        *,
+        compression: str | None = None,
+        if_version: str | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        autocommit: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A file that is written: `w` replaces, `x` demands that nothing is there, `a` appends.
+
+        Text without a `b` in the mode, UTF-8 where no encoding is named.
+        """
+        raw = self.writing_file(path, mode, autocommit=autocommit, if_version=if_version)
+        file: WritingFile = raw
+        if compression is not None:
+            core, codecs = import_module("fsspec.core"), import_module("fsspec.compression")
+            codec = core.get_compression(path, compression)
+            if codec is not None:
+                file = CompressedWritingFile(raw, codecs.compr[codec], mode[0])
+        if "b" in mode:
+            return file
+        return HeadraceTextFile(file, encoding, errors, newline)
+
+    def writing_file(
+        self,
+        path: str,
+        mode: str,
+        *,
+        autocommit: bool | None = None,
+        if_version: str | None = None,
+    ) -> HeadraceWritingFile:
+        """The binary file behind `open_for_writing`."""
+        place, kind = NamespacePath.parse(path), mode[:1]
+        if kind not in ("w", "x", "a") or set(mode[1:]) - {"b", "t"}:
+            raise ValueError(f"a file is opened with r, w, x or a, and b or t, not {mode!r}")
+        if if_version is not None and kind != "w":
+            raise ValueError("if_version names the version that is replaced: open with mode w")
+        if kind == "a":
+            writer = self.service.append(place)
+        else:
+            writer = self.service.create(place, exclusive=kind == "x", if_version=if_version)
+        in_transaction: bool = self._intrans
+        commits = not in_transaction if autocommit is None else autocommit
+        file = HeadraceWritingFile(writer, kind + "b", autocommit=commits)
+        if not commits:
+            self.transaction.files.append(file)
+        return file
+
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any) -> None:
+        """Write these bytes (any buffer); `mode` "create" demands that nothing is there."""
+        with self.writing_file(path, "xb" if mode == "create" else "wb") as file:
+            file.write(value)
+
+    def put_file(
+        self,
+        lpath: Any,
+        rpath: str,
+        callback: Any = None,
+        mode: str = "overwrite",
+        **kwargs: Any,
+    ) -> None:
+        """Copy a local file to the tree, in bounded memory; of a folder, only make it."""
+        if os.path.isdir(lpath):
+            self.makedirs(rpath, exist_ok=True)
+            return
+        with (
+            open(lpath, "rb") as source,
+            self.writing_file(rpath, "xb" if mode == "create" else "wb") as target,
+        ):
+            if callback is not None:
+                callback.set_size(os.fstat(source.fileno()).st_size)
+            piece = bytearray(PIECE_BYTES)
+            with memoryview(piece) as view:
+                while count := source.readinto(view):
+                    target.write(view[:count])
+                    if callback is not None:
+                        callback.relative_update(count)
+
+    def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
+        """Make an empty file; one that is there is emptied, or with `truncate` False refused:
+        stores give no other time than that of writing."""
+        if not truncate and self.exists(path):
+            raise NotImplementedError(f"{path} is there, and its time cannot be set")
+        self.pipe_file(path, b"")
+
+    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        """Copy one file, within its store where both lie in one; of a folder, only make it."""
+        try:
+            self.service.copy(NamespacePath.parse(path1), NamespacePath.parse(path2))
+        except IsFolder:
+            if not self.isdir(path1):
+                raise
+            self.makedirs(path2, exist_ok=True)
+
+    def rm_file(self, path: str) -> None:
+        """Delete one file. Raises FileNotFoundError, IsADirectoryError."""
+        place = NamespacePath.parse(path)
+        entry = self.service.stat(place)
+        if entry.is_folder and not entry.link:
+            raise IsFolder(f"{place} is a folder", path=place.text)
+        for error in self.service.delete([place]).values():
+            raise error
+
+    def created(self, path: str) -> datetime:
+        """As `modified`: a version of an object is made once, and never changed."""
+        return self.modified(path)
+
+    def modified(self, path: str) -> datetime:
+        """When the object was last changed, by the store's clock."""
+        mtime = self.info(path)["mtime"]
+        if mtime is None:
+            raise IsFolder(f"{path} is a folder", path=path)
+        return datetime.fromtimestamp(mtime, tz=UTC)
+
+    # Folders.
+
+    def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
+        """Make a folder. Raises FileExistsError, and FileNotFoundError where its parent is not
+        there and shall not be made."""
+        place = NamespacePath.parse(path)
+        if not create_parents:
+            self.service.stat(place.parent)
+        self.service.make_folder(place)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Make a folder and those above it."""
+        self.service.make_folder(NamespacePath.parse(path), exist_ok=exist_ok)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty folder."""
+        self.service.remove_folder(NamespacePath.parse(path))
+
+    # Many files.
+
+    def rm(
+        self,
+        path: str | Sequence[str],
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Delete files, and with `recursive` folders; all that can be deleted is, then the first
+        error is raised."""
+        if isinstance(path, str) and not recursive and not _has_magic(path):
+            self.rm_file(path)
+            return
+        if not recursive:
+            found = self.expand_path(path)
+            self._raise_first(self.service.delete([NamespacePath(one) for one in found]))
+            return
+        if maxdepth is not None:
+            self._rm_to_depth(self.expand_path(path, recursive=True, maxdepth=maxdepth))
+            return
+        work = [remove_tree(self.service, NamespacePath(one)) for one in self.expand_path(path)]
+        for one in work:
+            one.raise_first()
+
+    def mv(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Give a file or a folder another name, in one step where its store can, else file by file.
+
+        Into `path2`, where that is a folder or ends with a slash.
+        """
+        plain = isinstance(path1, str) and isinstance(path2, str) and not _has_magic(path1)
+        if not plain or maxdepth is not None or path1.endswith("/"):
+            AbstractFileSystem.mv(self, path1, path2, recursive, maxdepth, **kwargs)
+            return
+        source, target = NamespacePath.parse(path1), NamespacePath.parse(path2)
+        if source != target and (path2.endswith("/") or self.isdir(path2)):
+            target = target.child(source.name)
+        move_tree(self.service, source, target).raise_first()
+
+    def _rm_to_depth(self, paths: Sequence[str]) -> None:
+        """What lies within a depth: the files, then the folders that are empty by then."""
+        places = [NamespacePath(one) for one in paths]
+        folders = [place for place in places if self.service.stat(place).is_folder]
+        below = set(folders)
+        self._raise_first(self.service.delete([one for one in places if one not in below]))
+        for folder in reversed(folders):
+            self.service.remove_folder(folder)
+
+    @staticmethod
+    def _raise_first(wrong: Mapping[NamespacePath, Exception]) -> None:
+        for error in wrong.values():
+            raise error
+
+    # The same for event loops.
+
+    async def _pipe_file(
+        self, path: str, value: Any, mode: str = "overwrite", **kwargs: Any
+    ) -> None:
+        await on_thread(lambda: self.pipe_file(path, value, mode))
+
+    async def _put_file(
+        self, lpath: Any, rpath: str, mode: str = "overwrite", **kwargs: Any
+    ) -> None:
+        await on_thread(lambda: self.put_file(lpath, rpath, mode=mode, **kwargs))
+
+    async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        await on_thread(lambda: self.cp_file(path1, path2))
+
+    async def _mv_file(self, path1: str, path2: str) -> None:
+        await on_thread(lambda: self.mv(path1, path2))
+
+    async def _rm_file(self, path: str, **kwargs: Any) -> None:
+        await on_thread(lambda: self.rm_file(path))
+
+    async def _rm(
+        self,
+        path: str | Sequence[str],
+        recursive: bool = False,
+        batch_size: int | None = None,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        await on_thread(lambda: self.rm(path, recursive, maxdepth))
+
+    async def _mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
+        await on_thread(lambda: self.mkdir(path, create_parents))
+
+    async def _makedirs(self, path: str, exist_ok: bool = False) -> None:
+        await on_thread(lambda: self.makedirs(path, exist_ok))
+
+
+async def on_thread(work: Callable[[], Answer]) -> Answer:
+    """Do blocking work on a thread of the loop's own."""
+    return await asyncio.to_thread(work)
+
+
+def _has_magic(path: str) -> bool:
+    return bool(import_module("fsspec.core").has_magic(path))

@@ -1,0 +1,72 @@
+"""Completion as shells ask for it: names of the tree, quick, and silent about errors."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.mounts.command_line import Site, make_site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = make_site(tmp_path)
+    for name in ("apple.csv", "apricot/b.csv", "pear.csv"):
+        site.write(name)
+    return site
+
+
+def completed(site: Site, *words: str) -> list[str]:
+    """What is offered for the last word."""
+    line = ["headrace", "--config", str(site.root / "headrace.toml"), *words]
+    asking = Site(
+        site.root,
+        {
+            "_HEADRACE_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(line),
+            "COMP_CWORD": str(len(line) - 1),
+        },
+    )
+    done = subprocess.run(
+        [site.command()[0], "-m", "headrace"], env=asking.env, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return [text.partition(",")[2] for text in done.stdout.decode().split()]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["ls", "/d"], ["/data/"]),
+        (["cat", "/data/ap"], ["/data/apple.csv", "/data/apricot/"]),
+        (["warm", "/data/pear.csv", "/data/apricot/"], ["/data/apricot/b.csv"]),
+        (["rm", "/data/none/x"], []),
+        (["ls", "/../.."], []),
+        (["war"], ["warm"]),
+        (["completion", "f"], ["fish"]),
+    ],
+)
+def test_names_are_completed(site: Site, words: list[str], offered: list[str]) -> None:
+    assert sorted(completed(site, *words)) == offered
+
+
+def test_a_broken_configuration_completes_nothing(site: Site) -> None:
+    (site.root / "headrace.toml").write_text("no configuration")
+    assert completed(site, "ls", "/d") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_script_is_one_its_shell_understands(site: Site, shell: str) -> None:
+    script = site.out("completion", shell)
+    assert "_HEADRACE_COMPLETE" in script
+    assert "%(" not in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script.encode(), check=True)
+
+
+def test_bash_goes_on_after_a_folder(site: Site) -> None:
+    assert "compopt -o nospace" in site.out("completion", "bash")
+    assert "compadd -U -S ''" in site.out("completion", "zsh")
