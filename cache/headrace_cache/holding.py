@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from headrace_cache.extent_store import CachedObject, ExtentStore
 from headrace_cache.page import page_length, runs
-from headrace_cache.reader import Pinned, Reader
+from headrace_cache.pinned import Pinned
+from headrace_cache.reader import Reader
 from headrace_cache.service import HeldExtent, Purge, Why
 from headrace_namespace.errors import PolicyDenied, StoreFull
 from headrace_namespace.path import NamespacePath
@@ -113,7 +114,7 @@ class Holding:
                     break
                 for part in runs(absent, ANY_LENGTH):
                     stop = min(part.stop * page_bytes, held.size)
-                    self._reader.bring(pinned, held, part.start * page_bytes, stop)
+                    self._reader.bring(pinned, held, part.start * page_bytes, stop, missed=False)
                 lost = self._lost(held, absent)
                 fetched += self._bytes(held, set(absent).difference(lost))
                 if not lost:

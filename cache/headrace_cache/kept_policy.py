@@ -27,9 +27,10 @@ _log = logging.getLogger(__name__)
 MOST_TEXTS = 32
 
 #: The keys of the book. The values are JSON: {"epoch": number, "texts": [text, ...]}, and
-#: {"demands": [word, ...], "mounts": word}.
+#: {"demands": [word, ...], "mounts": word, "at": seconds since the epoch}.
 _KEPT = b"kept"
 _SETTLED = b"settled"
+_JUDGED = b"judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,15 @@ class Settled:
 
     demands: frozenset[str]
     mounts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the SSD was purged for, and when (seconds since the epoch), while processes that had
+    not seen it yet could still seal what it forbids."""
+
+    goal: Settled
+    at: float
 
 
 def joined(one: KeptPolicy | None, other: KeptPolicy | None) -> KeptPolicy | None:
@@ -164,6 +174,23 @@ class PolicyBook:
             self._fault(error)
             return None
 
+    def judged(self) -> Judged | None:
+        """What the SSD was last purged for by any process, where that is not settled yet."""
+        try:
+            with self._book.read() as page:
+                return _judged_of(page)
+        except LedgerFault as error:
+            self._fault(error)
+            return None
+
+    def judge(self, judged: Judged) -> None:
+        """Let the others know that the SSD was purged for it."""
+        try:
+            with self._book.write() as page:
+                page.put(_JUDGED, _packed_settled(judged.goal, judged.at))
+        except LedgerFault as error:
+            self._fault(error)
+
     def settle(self, kept: KeptPolicy | None, settled: Settled) -> None:
         """Remember what the SSD was purged of, unless another policy is kept by now."""
         if kept is None:
@@ -177,6 +204,7 @@ class PolicyBook:
                     # What only this process demands, because its file is stale, others may seal.
                     demands = settled.demands & kept.policy().demands
                     page.put(_SETTLED, _packed_settled(replace(settled, demands=demands)))
+                    page.delete(_JUDGED)
         except LedgerFault as error:
             self._fault(error)
 
@@ -239,23 +267,30 @@ def _packed(kept: KeptPolicy) -> bytes:
 
 
 def _settled_of(page: Page) -> Settled | None:
-    raw = page.get(_SETTLED)
+    judged = _judged_of(page, _SETTLED)
+    return None if judged is None else judged.goal
+
+
+def _judged_of(page: Page, key: bytes = _JUDGED) -> Judged | None:
+    raw = page.get(key)
     if raw is None:
         return None
     try:
         value = json.loads(raw)
-        return Settled(frozenset(map(str, value["demands"])), str(value["mounts"]))
+        goal = Settled(frozenset(map(str, value["demands"])), str(value["mounts"]))
+        return Judged(goal, float(value["at"]))
     except (ValueError, KeyError, TypeError):
         return None  # judged by nothing, then: everything is judged again
 
 
-def _packed_settled(settled: Settled) -> bytes:
-    value = {"demands": sorted(settled.demands), "mounts": settled.mounts}
+def _packed_settled(settled: Settled, at: float = 0.0) -> bytes:
+    value = {"demands": sorted(settled.demands), "mounts": settled.mounts, "at": at}
     return json.dumps(value).encode()
 
 
 def _drop_demands(page: Page, kept: KeptPolicy) -> None:
     """From here on, pages are sealed that only the new policy allows."""
+    page.delete(_JUDGED)
     settled = _settled_of(page)
     if settled is not None:
         demands = settled.demands & kept.policy().demands

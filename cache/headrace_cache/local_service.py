@@ -187,6 +187,7 @@ class LocalService:
             parts.store.close()
             parts.totals.close()
             parts.ledger.close()
+            parts.purging.close()
 
     def after_fork_in_child(self) -> None:
         """Put the parent's parts away; called in the child before anything else runs."""

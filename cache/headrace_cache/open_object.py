@@ -10,7 +10,8 @@ from typing import Protocol
 
 from headrace_cache.extent_store import CachedObject, Span
 from headrace_cache.holding import Holding
-from headrace_cache.reader import Pinned, Reader
+from headrace_cache.pinned import Pinned
+from headrace_cache.reader import Reader
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
 

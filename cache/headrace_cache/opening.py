@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Sequence
 
+from headrace_cache.company import Company
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extent import ExtentShape
 from headrace_cache.extent_store import ExtentStore
@@ -45,6 +46,8 @@ from headrace_namespace.opening import open_namespace
 
 _log = logging.getLogger(__name__)
 
+#: In the state folder: on which each process that shares it holds a lock.
+COMPANY_FILE = "in-use.lock"
 #: Of the memory tier, how much may wait to be sealed: it cannot be given to others meanwhile.
 SEALING_SHARE = 0.25
 #: Of the memory tier, how much one reader may have fetched ahead.
@@ -115,7 +118,8 @@ def _build(
     )
     totals = TotalsKeeper(ledger, counters, namespace.requests, context.clock)
     counters.on_fetch = totals.add_if_due
-    purging, patrol = _enforce(policy, namespace, store, ledger, launcher, context.clock)
+    company = Company(cache.state_folder / COMPANY_FILE)
+    purging, patrol = _enforce(policy, namespace, store, ledger, launcher, company, context.clock)
     return Parts(
         reader, store, namespace, launcher, counters, writer, ledger, totals, purging, patrol
     )
@@ -127,6 +131,7 @@ def _enforce(
     store: ExtentStore,
     ledger: Ledger,
     launcher: Offload,
+    company: Company,
     clock: Clock,
 ) -> tuple[Purging, Patrol]:
     """Join the kept policy, purge what it forbids before anything is served, and watch it."""
@@ -136,6 +141,7 @@ def _enforce(
         namespace=namespace,
         store=store,
         records=PurgeRecords(_book(ledger, "purges")),
+        company=company,
         clock=clock,
     )
     patrol = Patrol(policy)

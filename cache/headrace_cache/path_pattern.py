@@ -84,6 +84,8 @@ class PathPattern:
 
         False where that is not plain from this pattern alone.
         """
+        if folder == "/":
+            return self.excludes(folder) and self.text.endswith("/**")  # it may be an object itself
         return self.emptying is not None and self.emptying.match(folder) is not None
 
 
@@ -194,7 +196,7 @@ def _emptying(text: str) -> re.Pattern[str] | None:
     """For an excluding pattern: the folders that it empties, because it ends with `*` or `**`."""
     if text.endswith("/**"):
         return re.compile(_expression(text, to_the_end=True))
-    if text.endswith("/*") and text != "/*":  # "/" holds itself, where it is an object
+    if text.endswith("/*") and text != "/*":
         return re.compile(_expression(text.removesuffix("/*"), to_the_end=True))
     return None
 

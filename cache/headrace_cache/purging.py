@@ -9,8 +9,9 @@ Only what is new is judged: rules that the pages on the SSD were not sealed unde
 they did not have. Else a rule like `/**/*.pem` would empty the SSD at every change of another rule.
 
 Nobody is told of a change, each process finds it within a second. One that has not yet may still
-seal what the policy already forbids, so a process that purged does so once more when all others
-must have seen it, and only then writes down that nothing is left to do.
+seal what the policy already forbids. So unless there is no other process, the SSD is purged once
+more, by whichever process comes to it first when all must have seen the change; only then is it
+written down that nothing is left to do.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 
+from headrace_cache.company import Company
 from headrace_cache.extent_store import CachedObject, ExtentStore, PurgeReport
-from headrace_cache.kept_policy import Settled
+from headrace_cache.kept_policy import Judged, Settled
 from headrace_cache.policy import Policy
 from headrace_cache.policy_watch import LOOK_SECONDS, PolicyWatch
 from headrace_cache.purge_records import PurgeRecords
@@ -49,20 +51,22 @@ class Purging:
         namespace: Namespace,
         store: ExtentStore,
         records: PurgeRecords,
+        company: Company,
         clock: Clock,
     ) -> None:
         self._watch = watch
         self._namespace = namespace
         self._store = store
         self._records = records
+        self._company = company
         self._clock = clock
         #: The policy and mounts by which what is in memory was judged last, and what it demanded.
         self._live: tuple[Policy, Sequence[Mount]] | None = None
         self._live_demands = frozenset[str]()
         #: What this process sealed under since the SSD was settled last, at the least.
         self._own: Settled | None = None
-        #: What the SSD was judged by last, when to judge it once more, and what nothing is left of.
-        self._judged: Settled | None = None
+        #: When to judge the SSD once more for the goal of now (by the monotonic clock), and what
+        #: nothing is left to do for.
         self._judge_again = 0.0
         self._settled: Settled | None = None
         self._failed = False
@@ -79,6 +83,10 @@ class Purging:
         # A file that broke denies everything, and purges nothing: mending it brings all back.
         if policy is self._watch.good and self._store.has_ssd:
             self._purge(policy, mounts)
+
+    def close(self) -> None:
+        """Be gone, for the other processes."""
+        self._company.close()
 
     def purges_of(self, names: Sequence[Name]) -> Sequence[Purge]:
         """The purges that concerned folders of an object with these names, the newest first."""
@@ -104,10 +112,9 @@ class Purging:
         """Bring the SSD to where it holds nothing that the policy forbids, and know it."""
         if self._goal_of is None or self._goal_of[0] is not policy or self._goal_of[1] != mounts:
             self._goal, self._goal_of = Settled(policy.demands, _word_of(mounts)), (policy, mounts)
+            self._judge_again = 0.0
         goal = self._goal
-        if goal == self._settled:
-            return
-        if goal == self._judged and self._clock.monotonic() < self._judge_again:
+        if goal == self._settled or self._clock.monotonic() < self._judge_again:
             return
         known = self._watch.book.settled() or Settled(frozenset(), "")
         demands, other_mounts = known.demands, known.mounts != goal.mounts
@@ -116,15 +123,33 @@ class Purging:
         demands &= self._own.demands
         other_mounts |= self._own.mounts != goal.mounts
         new = policy.beyond(demands)
-        if new.forbids_some_ssd or (other_mounts and policy.forbids_some_ssd):
-            if not self._purge_once(policy, new, other_mounts):
-                return
-            if goal != self._judged:
-                self._judged = goal
-                self._judge_again = self._clock.monotonic() + SETTLE_SECONDS
-                return
+        forbids = new.forbids_some_ssd or (other_mounts and policy.forbids_some_ssd)
+        if forbids and not self._purge_in_turn(goal, policy, new, other_mounts):
+            return
         self._watch.book.settle(self._watch.kept, goal)
         self._settled = self._own = goal
+
+    def _purge_in_turn(
+        self, goal: Settled, policy: Policy, new: Policy, other_mounts: bool
+    ) -> bool:
+        """Purge for the first or for the second time, or not yet; whether nothing is left to do."""
+        now, judged = self._clock.now(), self._watch.book.judged()
+        # This process sealed nothing under less, and some process purged for the same already.
+        second = self._own == goal and judged is not None and judged.goal == goal
+        age = now - judged.at if judged is not None else 0.0
+        if second and 0 <= age < SETTLE_SECONDS:
+            self._judge_again = self._clock.monotonic() + SETTLE_SECONDS - age
+            return False
+        # Asked first: who starts later reads the policy of now.
+        alone = self._company.is_alone()
+        if not self._purge_once(policy, new, other_mounts):
+            return False
+        if second or alone:
+            return True
+        self._own = goal
+        self._watch.book.judge(Judged(goal, now))
+        self._judge_again = self._clock.monotonic() + SETTLE_SECONDS
+        return False
 
     def _purge_once(self, policy: Policy, new: Policy, other_mounts: bool) -> bool:
         """Purge what `new` forbids, and what the policy forbids by names that were added; whether
@@ -134,7 +159,6 @@ class Purging:
         try:
             report = self._store.purge(covers)
         except OSError as error:
-            self._judged = None
             if not self._failed:
                 _log.error(
                     "the SSD holds what the policy forbids, and it cannot be destroyed (%s): the "

@@ -16,19 +16,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from headrace_cache.extent_store import CachedObject, ExtentStore
-from headrace_cache.page import page_range, runs
+from headrace_cache.fetching import Fetching
+from headrace_cache.page import page_range
+from headrace_cache.pinned import Pinned
 from headrace_cache.placement import Guarantee, MetadataKeeping, Placement
 from headrace_cache.policy import Policy
 from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
 from headrace_cache.scope import Scope
 from headrace_cache.service import PolicyExplanation
-from headrace_cache.single_flight import Flight, Flights
+from headrace_cache.single_flight import Flights
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
     IsFolder,
@@ -38,16 +40,12 @@ from headrace_namespace.errors import (
     VersionGone,
 )
 from headrace_namespace.freshness import CHECK, Freshness
-from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES, Counters
-from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath, other_spelling
 from headrace_namespace.resolution import Name, Resolved
 
-#: One request to a store: large enough that its fixed cost does not matter (measured best on S3).
-REQUEST_BYTES = 8 << 20
 #: A long read goes in pieces of at most this size.
 PIECE_BYTES = 32 << 20
 #: A link on the way may be switched between resolving and asking; more often is no accident.
@@ -68,19 +66,6 @@ class Governed:
         return self.resolved.path
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """What an open settled: path and mount, the version, where its bytes may be kept, the names by
-    which the policy judged it, and that policy."""
-
-    path: NamespacePath
-    mount: Mount
-    version: ObjectVersion
-    placement: Placement
-    names: tuple[Name, ...]
-    policy: Policy
-
-
 class Reader:
     """Opens, lists and reads, asking the policy first. Safe to use from many threads."""
 
@@ -99,12 +84,11 @@ class Reader:
         self._namespace = namespace
         self._policy = policy
         self._store = store
-        self._flights = flights
         self._launcher = launcher
         self._counters = counters
         self._guarantee = guarantee
         self._read_ahead_bytes = read_ahead_bytes
-        self._request_pages = max(1, REQUEST_BYTES // store.shape.page_bytes)
+        self._fetching = Fetching(namespace, store, flights, counters)
 
     # Steps 1 to 4: from a path to a pinned version.
 
@@ -333,14 +317,19 @@ class Reader:
         """The pages that hold a range."""
         return page_range(start, stop, self._store.shape.page_bytes)
 
-    def bring(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
-        """Return when the range's pages arrived in memory, or could not be given room there."""
+    def bring(
+        self, pinned: Pinned, held: CachedObject, start: int, stop: int, *, missed: bool = True
+    ) -> None:
+        """Return when the range's pages arrived in memory, or could not be given room there.
+
+        `missed`: whether a reader waits for them, and so has missed.
+        """
         missing = self._store.missing(held, self.pages(start, stop))
         if not missing:
             return
-        self._counters.add(MISSES)
+        self._counters.add(MISSES, int(missed))
         # Claimed and launched on another thread: an interrupt of this one leaves no claim behind.
-        for flight in self._launcher.run(lambda: self._launch(pinned, held, missing)):
+        for flight in self._launcher.run(lambda: self._fetching.launch(pinned, held, missing)):
             flight.wait()
 
     def bring_ahead(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
@@ -350,7 +339,9 @@ class Reader:
             return
         with suppress(NotFound):  # unmounted since: who reads that far will be told
             if self._namespace.fetchers(pinned.mount).has_room():
-                self._launcher.submit(functools.partial(self._launch, pinned, held, missing))
+                self._launcher.submit(
+                    functools.partial(self._fetching.launch, pinned, held, missing)
+                )
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""
@@ -370,54 +361,3 @@ class Reader:
     def read_ahead(self) -> ReadAhead:
         """The judge of one open object's pattern."""
         return ReadAhead(self._read_ahead_bytes)
-
-    def _groups(self, held: CachedObject, missing: Sequence[int]) -> Iterator[range]:
-        """Missing pages as runs of one request each, none crossing from one extent to the next."""
-        page_bytes = self._store.shape.page_bytes
-        each = self._store.shape.extent_bytes(held.size)
-        for run in runs(missing, self._request_pages):
-            first = run.start
-            while first < run.stop:
-                border = -(-(first * page_bytes // each + 1) * each // page_bytes)
-                stop = min(run.stop, border)
-                yield range(first, stop)
-                first = stop
-
-    def _launch(
-        self, pinned: Pinned, held: CachedObject, missing: Sequence[int]
-    ) -> Sequence[Flight]:
-        """Claim what nobody else fetches, and give all flights that bring the pages."""
-        fetchers = self._namespace.fetchers(pinned.mount)  # raises where it was unmounted
-        mine, others = self._flights.claim(held.digest, list(self._groups(held, missing)))
-        for flight in mine:
-            try:
-                fetchers.submit(functools.partial(self._fly, pinned, held, flight))
-            except Exception as error:  # closed, or no thread to be had
-                self._flights.land(flight, error)
-        return (*mine, *others)
-
-    def _fly(self, pinned: Pinned, held: CachedObject, flight: Flight) -> None:
-        error: BaseException | None = None
-        try:
-            # Since the claim, another flight may have landed with some of them.
-            absent = self._store.missing(held, range(flight.pages[0], flight.pages[-1] + 1))
-            wanted = set(flight.pages)
-            for run in runs([page for page in absent if page in wanted], self._request_pages):
-                self._fill(pinned, held, run)
-        except BaseException as caught:  # whatever it is, those who wait must learn of it
-            error = caught
-        finally:
-            self._flights.land(flight, error)
-
-    def _fill(self, pinned: Pinned, held: CachedObject, pages: range) -> None:
-        """Step 7 and 8: room, the sealed tier, the store, publication."""
-        fill = self._store.begin_fill(held, pages)
-        if fill is None:
-            return  # no room: each reader reads past the cache
-        with fill:
-            for run in runs(fill.load_sealed(), self._request_pages):
-                with fill.target(run) as target:
-                    start = run.start * self._store.shape.page_bytes
-                    self._namespace.read_into(pinned.mount, pinned.version, start, target)
-                    self._counters.add(BYTES_FETCHED, len(target))
-                fill.publish(run)

@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from headrace_cache.holding import Holding
 from headrace_cache.object_writer import PUT_BYTES, ObjectWriter, WritePlan, WriteTools
 from headrace_cache.open_object import OpenObject
-from headrace_cache.reader import Governed, Pinned, Reader
+from headrace_cache.pinned import Pinned
+from headrace_cache.reader import Governed, Reader
 from headrace_cache.sending import MOST_BYTES_UNDER_WAY, Window
 from headrace_cache.staging import Piece, Staging, settle
 from headrace_namespace.errors import (

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace_cache.service import CacheService
-from headrace_mounts.tree_work import move_tree, remove_tree
+from headrace_mounts.tree_work import FILES_AT_ONCE, move_tree, remove_tree
 from headrace_mounts.writing_handles import (
     CompressedWritingFile,
     HeadraceTextFile,
@@ -140,6 +141,10 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
 
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         """Copy one file, within its store where both lie in one; of a folder, only make it."""
+        pairs: list[tuple[str, str]] | None = kwargs.get("pairs")
+        if pairs is not None:  # `copy` asks fsspec only what is to be copied where
+            pairs.append((path1, path2))
+            return
         try:
             self.service.copy(NamespacePath.parse(path1), NamespacePath.parse(path2))
         except IsFolder:
@@ -210,6 +215,38 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         for one in work:
             one.raise_first()
 
+    def copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As fsspec, the files side by side, after the folders were made that they go into."""
+        pairs: list[tuple[str, str]] = []
+        AbstractFileSystem.copy(
+            self, path1, path2, recursive, maxdepth, on_error, pairs=pairs, **kwargs
+        )
+        missing_is_fine = on_error == "ignore" or (on_error is None and recursive)
+
+        def copy(pair: tuple[str, str]) -> None:
+            try:
+                self.cp_file(*pair)
+            except FileNotFoundError:
+                if not missing_is_fine:
+                    raise
+
+        # What something lies in is a folder, and is made first; they come sorted.
+        above = {NamespacePath(source).parent.text for source, _ in pairs}
+        for source, target in pairs:
+            if source in above:
+                self.makedirs(target, exist_ok=True)
+        files = [pair for pair in pairs if pair[0] not in above]
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            list(pool.map(copy, files))
+
     def mv(
         self,
         path1: Any,
@@ -259,6 +296,18 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
 
     async def _cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         await on_thread(lambda: self.cp_file(path1, path2))
+
+    async def _copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        on_error: str | None = None,
+        maxdepth: int | None = None,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        await on_thread(lambda: self.copy(path1, path2, recursive, maxdepth, on_error))
 
     async def _mv_file(self, path1: str, path2: str) -> None:
         await on_thread(lambda: self.mv(path1, path2))

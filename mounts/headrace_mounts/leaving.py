@@ -28,7 +28,9 @@ def left_by_error() -> bool:
         code = frame.f_code
         if code.co_name == "__exit__" and frame.f_globals.get("__name__") in CLOSERS:
             # (self, *args) or (self, kind, error, traceback): an error is among them, or none is.
-            given = [frame.f_locals.get(name) for name in code.co_varnames[1 : code.co_argcount + 1]]
+            given = [
+                frame.f_locals.get(name) for name in code.co_varnames[1 : code.co_argcount + 1]
+            ]
             return any(_tells_of_error(one) for one in given)
         frame = frame.f_back
     return False

@@ -77,7 +77,10 @@ def _matching(service: CacheService, pattern: NamespacePath) -> Iterator[Entry |
         folder, states = waiting.pop()
         try:
             for entry in service.list(folder):
-                after = _step(names, states, entry.path.name)
+                if entry.path == folder:  # an object lists as itself
+                    after = states if len(names) in states else frozenset[int]()
+                else:
+                    after = _step(names, states, entry.path.name)
                 if len(names) in after:
                     found = True
                     if entry.is_folder:

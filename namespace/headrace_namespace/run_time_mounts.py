@@ -119,7 +119,7 @@ class RunTimeMounts:
             for store in self._tree.stores.values():
                 path = store.mount.path.text
                 counted.setdefault(path, Counter()).update(store.observed.requests())
-        return counted
+        return {path: dict(counts) for path, counts in counted.items()}
 
     def add(self, declaration: MountDeclaration, *, over: bool, checked: bool) -> Sequence[Mount]:
         """Mount a store, for all processes, until `remove`; the other mounts that may reach the

@@ -22,6 +22,12 @@ def interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def is_clean(rig: Rig, lake: MemoryBackend) -> bool:
+    """Whether all that was given up is gone; that goes on other threads."""
+    rig.settle()
+    return not (lake.uploads or rig.staging.staged_bytes or rig.writer.open_writers)
+
+
 def main(rounds: int) -> None:
     faulthandler.dump_traceback_later(100, exit=True)
     lake = MemoryBackend("memory:lake", part_bytes=PAGE)
@@ -57,13 +63,8 @@ def main(rounds: int) -> None:
     last.commit()
     if lake.data("o") != b"peace":
         raise AssertionError("the last write")
-    for _ in range(10_000):  # what was given up goes on other threads
-        rig.settle()
-        left = (lake.uploads, rig.staging.staged_bytes, rig.writer.open_writers)
-        if left == ([], 0, 0):
-            break
-    else:
-        raise AssertionError(left)
+    if not any(is_clean(rig, lake) for _ in range(10_000)):
+        raise AssertionError((lake.uploads, rig.staging.staged_bytes, rig.writer.open_writers))
     print(interrupted)
     sys.stdout.flush()
 

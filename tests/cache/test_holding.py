@@ -56,6 +56,7 @@ def test_what_was_warmed_is_fetched_once_and_found_by_the_next_process(
     opened = held.service.open(A)
     assert opened.warm(0, size) == size
     assert opened.warm(0, size) == 0
+    assert held.service.status().misses == 0  # nobody has read
     held.service.flush()
     next_one = another(lake, ssd)
     try:

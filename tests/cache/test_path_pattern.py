@@ -201,6 +201,7 @@ def test_a_path_made_to_be_slow_is_matched_in_few_steps() -> None:
 @given(PATTERN_NAMES, PATH_NAMES, st.text("abB", min_size=1, max_size=5))
 @example(["a", "*"], ["a"], "b")
 @example(["*"], [], "b")
+@example(["**", "*"], [], "b")
 @example(["**", "a", "**"], ["b"], "a")
 @example(["a", "*", "**"], ["a"], "b")
 def test_a_folder_is_judged_as_strictly_as_its_children(

@@ -88,10 +88,18 @@ def start(tmp_path: Path, lake: MemoryBackend) -> Iterator[Start]:
         ssd: DictTier = tier,
         ledger: Ledger = ledger,
         tags_of: dict[str, tuple[str, ...]] | None = None,
+        company_file: Path = Path("/nowhere/in-use.lock"),
     ) -> Watched:
         backends = {mount: lake for mount in mounts}
         source = PolicySource(file.read_text(), str(file))
-        rig = Watched(backends, policy=source, ssd=ssd, ledger=ledger, tags_of=tags_of or {})
+        rig = Watched(
+            backends,
+            policy=source,
+            ssd=ssd,
+            ledger=ledger,
+            tags_of=tags_of or {},
+            company_file=company_file,
+        )
         rig.file = file
         started.append(rig)
         return rig
@@ -344,6 +352,39 @@ def test_a_purge_is_repeated_when_all_others_must_have_seen_the_change(start: St
     assert not fast.sealed(late)
 
 
+def test_short_lived_processes_do_not_purge_each_others_pages_again_and_again(
+    start: Start,
+) -> None:
+    write(start().file, HR + rule("/**/*.pem", "deny"))
+    start()
+    (free,) = opened(start(), "open/a")
+    assert start().sealed(free)
+    later = start()
+    later.settle_down()  # once more, for whoever had not seen the change
+    assert not later.sealed(free)
+    (free,) = opened(start(), "open/a")
+    again = start()
+    again.settle_down()
+    assert again.sealed(free)
+
+
+def test_a_process_that_is_alone_purges_once(start: Start, tmp_path: Path) -> None:
+    file = tmp_path / "in-use.lock"
+    first = start(company_file=file)
+    first.service.close()
+    write(first.file, HR + rule("/**/*.pem", "deny"))
+    rig = start(company_file=file)
+    (free,) = opened(rig, "open/a")
+    rig.settle_down()
+    assert rig.sealed(free)
+    start(company_file=file)  # now there are two
+    rig.rewrite(HR + rule("/**/*.pem", "deny") + rule("/**/*.key", "deny"))
+    assert not rig.sealed(free)
+    (free,) = opened(rig, "open/a")
+    rig.settle_down()
+    assert not rig.sealed(free)
+
+
 def test_a_process_purges_for_itself_what_it_sealed_too_late(start: Start) -> None:
     slow, fast = start(), start()
     fast.rewrite(HR)
@@ -367,6 +408,26 @@ def test_a_mount_by_which_an_object_is_restricted_purges_it(start: Start) -> Non
     plain.settle_down()
     assert plain.sealed(hr)  # without the mount it has no such tag
     assert not start(mounts=("/lake", "/tagged"), tags_of={"/tagged": ("pii=eu",)}).sealed(hr)
+
+
+def test_a_mount_that_is_made_while_an_object_is_open_counts_for_it(
+    start: Start, lake: MemoryBackend
+) -> None:
+    rig = start()
+    rig.rewrite(
+        OPEN + '[[rule]]\nname = "eu"\nmatch.tag = ["pii=eu"]\napply.persistence = "deny"\n'
+    )
+    rig.settle_down()
+    (hr,) = opened(rig, "hr/a")
+    assert rig.sealed(hr)
+    more = Rig({"/lake": lake, "/tagged": lake}, tags_of={"/tagged": ("pii=eu",)})
+    rig.namespace._trees = more.namespace._trees  # pyright: ignore[reportPrivateUsage]
+    rig.clock.sleep(LOOK_SECONDS)
+    rig.watch.look()
+    assert not rig.sealed(hr) and rig.memory.usage().objects == 0
+    with pytest.raises(PolicyDenied):
+        hr.read_at(0, 1)
+    more.service.close()
 
 
 class RefusingTier(DictTier):

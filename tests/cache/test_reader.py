@@ -12,7 +12,7 @@ import pytest
 from headrace_cache.extent_store import CachedObject
 from headrace_cache.memory_room import OBJECT_BYTES
 from headrace_cache.page import PageId
-from headrace_cache.reader import Pinned
+from headrace_cache.pinned import Pinned
 from headrace_cache.scope import Scope
 from headrace_namespace.errors import IsFolder, NotFound, VersionGone
 from headrace_namespace.identity import ObjectVersion

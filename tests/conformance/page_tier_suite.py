@@ -179,7 +179,7 @@ class PageTierSuite:
         assert wrong == []
 
     def test_a_purge_takes_what_its_scopes_cover_and_says_so(self, tier: PageTier) -> None:
-        secret, both = scope_of("/lake/hr"), scope_of("/lake/open", "/alias/hr")
+        secret, both = scope_of("/lake/hr"), scope_of("/lake/links", "/alias/hr")
         pages = [PageId(version(number), index) for number in range(3) for index in range(2)]
         for page, scope in zip(pages, [FOLDER] * 2 + [secret] * 2 + [both] * 2, strict=True):
             stored(tier, page, random_page(page, 1000), scope)

@@ -80,6 +80,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.fail("Java is not installed: run tests/servers/install.sh")
     from pyspark.sql import SparkSession
 
+    from headrace_mounts.spark import HeadraceDataSource
+
     work = tmp_path_factory.mktemp("spark")
     builder: Any = SparkSession.builder
     options = (
@@ -102,5 +104,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         environment.setenv("PYSPARK_PYTHON", sys.executable)
         environment.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         session = options.getOrCreate()
+        session.dataSource.register(HeadraceDataSource)
         yield session
         session.stop()

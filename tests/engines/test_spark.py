@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
-from headrace_mounts.spark import HeadraceDataSource
 from tests.conftest import Bucket
 from tests.engines.conftest import FILES, GROUP_ROWS, ROWS_IN_FILE, Lake
 from tests.untyped import pd, pq
@@ -21,7 +20,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully suppo
 @pytest.fixture
 def source(spark: Any, lake: Lake) -> Any:
     """`spark.read` of the tree."""
-    spark.dataSource.register(HeadraceDataSource)
     return spark.read.format("headrace").option("config", lake.config)
 
 
@@ -132,16 +130,14 @@ def test_rows_are_gathered_into_large_row_groups(spark: Any, lake: Lake) -> None
         assert pq.ParquetFile(file).metadata.num_row_groups == 1
 
 
-def test_a_job_that_fails_leaves_what_was_there(source: Any, spark: Any, lake: Lake) -> None:
-    from pyspark.errors import PythonException
-
+def test_a_job_that_fails_leaves_what_was_there(spark: Any, lake: Lake) -> None:
     write(spark.range(10), lake, "append")
     before = files(lake)
-    bad = spark.range(0, 40_000, 1, 4).selectExpr("if(id = 35000, raise_error('no'), id) as id")
+    # The last of four tasks fails, in its fourth batch of rows.
+    bad = spark.range(0, 160_000, 1, 4).selectExpr("if(id = 155000, raise_error('no'), id) as id")
     for mode in ("append", "overwrite"):
-        with pytest.raises(Exception, match="no") as failed:
+        with pytest.raises(Exception, match="no"):
             write(bad, lake, mode)
-        assert not isinstance(failed.value, PythonException)
         assert files(lake) == before
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from headrace_cache.company import Company
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extent import ExtentShape
 from headrace_cache.extent_store import ExtentStore
@@ -57,6 +59,8 @@ class Rig:
     clock: ManualClock = field(default_factory=ManualClock)
 
     ledger: Ledger = field(default_factory=MemoryLedger)
+    #: No file: then it believes that there are other processes.
+    company_file: Path = Path("/nowhere/in-use.lock")
 
     def __post_init__(self) -> None:
         self.watch = PolicyWatch(self.policy, self.clock)
@@ -126,6 +130,7 @@ class Rig:
             namespace=self.namespace,
             store=self.store,
             records=PurgeRecords(self.ledger.book("purges")),
+            company=Company(self.company_file),
             clock=self.clock,
         )
         self.watch.follow(purging.enforce)

@@ -11,7 +11,7 @@ from headrace_namespace.clock import Clock, SystemClock
 
 
 class DictTier:
-    """Keeps the pages it is given as plain bytes, the newest where they are more than its limit; the
+    """Keeps the pages it is given as plain bytes, the newest where they exceed its limit; the
     versions pinned may fill half of it. It outlives its closing: so one can look into it, or give
     it to the next service as one folder."""
 

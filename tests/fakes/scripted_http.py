@@ -19,6 +19,7 @@ class Request:
     method: str
     target: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +143,5 @@ def _read_request(lines: IO[bytes]) -> Request | None:
     while line := str(lines.readline(), "latin-1").strip():
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    return Request(first[0], first[1], headers)
+    body = lines.read(int(headers.get("content-length", "0")))
+    return Request(first[0], first[1], headers, body)

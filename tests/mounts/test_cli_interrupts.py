@@ -9,8 +9,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+from headrace.cli.commands import Sectioned
 from tests.mounts.command_line import Site, make_site
 
 #: Far above what it takes, for machines that do much else.
@@ -20,6 +22,36 @@ TICK_SECONDS = 0.002
 PIPE_BYTES = 64 << 10
 MANY = 3000
 CONTENT = b"whole" * 1000
+
+
+class Swallowing:
+    """Python loses what its finalizer raises."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("after", ["nothing", "an error", "the end"])
+def test_an_interrupt_that_python_loses_still_ends_a_command(
+    capsys: pytest.CaptureFixture[str], after: str
+) -> None:
+    @click.group(cls=Sectioned)
+    def program() -> None:
+        """A program."""
+
+    @program.command()
+    def work() -> None:
+        if after != "nothing":
+            Swallowing()
+        if after == "an error":
+            raise ImportError("half a module")
+        if after == "nothing":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(click.Abort):
+        program.main(["work"], standalone_mode=False)
+    assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.fixture

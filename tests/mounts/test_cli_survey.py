@@ -72,6 +72,13 @@ def test_du_sums_each_folder_after_those_below(site: Site) -> None:
     assert site.out("du", "-sh", "/data").split() == ["1.1", "KiB", "4", "/data"]
 
 
+def test_links_that_lead_in_a_circle_are_not_followed(site: Site) -> None:
+    os.symlink("..", site.root / "data/d/up")
+    assert [e["path"] for e in site.lines("tree", "/data")].count("/data/d/up") == 1
+    assert site.lines("du", "-s", "/data")[0]["objects"] == 4
+    assert site.json("warm", "/data", "/data/**")["objects"] == 8
+
+
 def test_a_folder_that_is_refused_is_named_and_the_rest_is_shown(site: Site) -> None:
     site.write("denied/x")
     for command in ("tree", "du"):

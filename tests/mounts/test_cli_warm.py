@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import pty
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Bucket
 from tests.mounts.command_line import Site, make_site
 from tests.untyped import np, pa, pq
 
@@ -100,8 +103,6 @@ def test_without_pyarrow_it_says_what_to_install(site: Site) -> None:
         "import sys; sys.modules['pyarrow'] = None;"
         "from headrace.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    import subprocess
-
     done = subprocess.run(
         [sys.executable, "-c", program, *site.command("warm", "/data", "--columns", "a")[3:]],
         capture_output=True,
@@ -109,6 +110,50 @@ def test_without_pyarrow_it_says_what_to_install(site: Site) -> None:
     )
     assert done.returncode == 2
     assert re.search(rb"needs pyarrow.*pip install", done.stderr)
+
+
+def test_progress_is_drawn_only_on_a_terminal_and_never_into_the_output(site: Site) -> None:
+    reading, writing = pty.openpty()
+    process = subprocess.Popen(
+        site.command("warm", "/data", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=writing,
+        env=site.env,
+    )
+    os.close(writing)
+    drawn = b""
+    try:
+        while piece := os.read(reading, 4096):
+            drawn += piece
+    except OSError:
+        pass  # the terminal ends with its last writer
+    finally:
+        os.close(reading)
+    out, _ = process.communicate()
+    assert json.loads(out)["objects"] == 4
+    assert b"warming" in drawn and b"objects" in drawn
+
+
+def test_a_bucket_is_fetched_once(tmp_path: Path, bucket: Bucket) -> None:
+    site = make_site(tmp_path)
+    variables = {
+        "AWS_ACCESS_KEY_ID": bucket.access_key,
+        "AWS_SECRET_ACCESS_KEY": bucket.secret_key,
+        "AWS_REGION": "us-east-1",
+    }
+    config = site.root / "headrace.toml"
+    options = f'[mount.options]\nendpoint_url = "{bucket.endpoint}"\n'
+    text = config.read_text().replace('url = "data"', f'url = "s3://{bucket.name}"\n{options}', 1)
+    config.write_text(text)
+    for number in range(20):
+        bucket.put(f"lake/{number}.bin", os.urandom(100_000))
+    cloud = Site(site.root, variables)
+    assert cloud.json("warm", "/data/lake")["bytes_fetched"] == 2_000_000
+    before = cloud.json("status")["requests"]["/data"]
+    assert cloud.json("warm", "/data/lake/*.bin")["bytes_fetched"] == 0
+    after = cloud.json("status")["requests"]["/data"]
+    assert after["read"] == before["read"]
+    assert after.get("stat", 0) - before.get("stat", 0) <= 2  # the listing stands for its children
 
 
 def test_what_is_memory_only_is_skipped_and_says_why(site: Site) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import datetime
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -283,3 +285,14 @@ def test_a_configuration_may_be_given_as_json(silo: Path, tmp_path: Path, config
     cache = {"folder": str(tmp_path / "cache"), "key_file": str(tmp_path / "keys/key")}
     text = json.dumps({"mount": mounts, "cache": cache})
     assert read(source(text, "/other")).num_rows == ROWS
+
+
+@pytest.mark.parametrize("missing", ["pyspark", "pyarrow"])
+def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
+    program = f"import sys\nsys.modules[{missing!r}] = None\nimport headrace_mounts.spark\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "ImportError: headrace_mounts.spark cannot import" in done.stderr
+    assert "pip install 'headrace[spark]'" in done.stderr

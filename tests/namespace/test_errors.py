@@ -44,6 +44,7 @@ EXPECTED: dict[str, tuple[type[BaseException], int | None]] = {
     "StoreMissing": (FileNotFoundError, errno.ENOENT),
     "StoreTimeout": (TimeoutError, errno.ETIMEDOUT),
     "StoreUnavailable": (ConnectionError, errno.EHOSTUNREACH),
+    "TooManyOpen": (OSError, errno.EMFILE),
     "VersionGone": (OSError, errno.ESTALE),
     "WriteConflict": (OSError, errno.ESTALE),
 }

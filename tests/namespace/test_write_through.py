@@ -118,7 +118,12 @@ def test_a_part_tells_its_error_with_path_and_store(world: World) -> None:
     world.lake.before_write = refuse
     told: list[BaseException | None] = []
     ended = threading.Event()
-    upload.send(0, memoryview(b"x"), lambda error: (told.append(error), ended.set())[0])
+
+    def end(error: BaseException | None) -> None:
+        told.append(error)
+        ended.set()
+
+    upload.send(0, memoryview(b"x"), end)
     assert ended.wait(30)
     (error,) = told
     assert isinstance(error, HeadraceError)

@@ -79,8 +79,10 @@ class PageTier(Protocol):
         """Destroy the keys of every object whose scope `covers` says yes to, at once and for all
         processes: from the return on, no copy of their pages can be opened by anybody.
 
-        None where no scope is covered. It raises OSError where that could not be done, so that the
-        caller serves nothing that depends on it.
+        None where no scope is covered. Pages of other scopes may be forgotten with them, mostly
+        those of objects in the same folders that are reached by fewer names. `covers` may be asked
+        while the tier is locked, so it must not ask the tier. It raises OSError where that could
+        not be done, so that the caller serves nothing that depends on it.
         """
         ...
 

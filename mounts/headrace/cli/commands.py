@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from headrace.cli.exit_codes import MEANINGS
+from headrace.cli.interrupts import remembered_interrupts
 
 
 class Described(click.Command):
@@ -31,6 +32,12 @@ class Described(click.Command):
             formatter.write_dl([(str(code), MEANINGS[code]) for code in self.codes])
 
 
+def _abort() -> click.Abort:
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    return click.Abort()
+
+
 class Sectioned(click.Group):
     """A group whose commands are listed under headings; what has none comes last."""
 
@@ -39,12 +46,18 @@ class Sectioned(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command. An interrupt becomes Abort here, for click would print an empty line
         whether standard error is a terminal, on which `^C` stands already, or not."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            if sys.stderr.isatty():
-                sys.stderr.write("\n")
-            raise click.Abort from error
+        with remembered_interrupts() as interrupted:
+            try:
+                answer: object = super().invoke(ctx)
+            except KeyboardInterrupt as error:
+                raise _abort() from error
+            except Exception as error:
+                if interrupted():
+                    raise _abort() from error
+                raise
+            if interrupted():
+                raise _abort()
+            return answer
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by their sections."""

@@ -68,7 +68,9 @@ class HeadraceDataSource(DataSource):
     def writer(self, schema: StructType, overwrite: bool) -> HeadraceWriter:
         """What writes these columns into the one folder that was named."""
         (folder,) = self._roots()
-        return HeadraceWriter(self._config(), folder, schema, overwrite)
+        writer = HeadraceWriter(self._config(), folder, schema, overwrite)
+        writer.begin()
+        return writer
 
     def _split_bytes(self) -> int:
         text = self.options.get("split", str(SPLIT_BYTES))

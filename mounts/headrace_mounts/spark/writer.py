@@ -1,13 +1,16 @@
 """One writing of a data set: a Parquet file by each task, and the end of the job by the driver.
 
-Who touches what: a task writes one file, named for the job and the task's part of the data. It is
-seen whole or not at all, and a part that Spark runs twice writes the same name: no row is doubled.
-The driver then takes away what an overwrite replaces, or, where the job failed, what it wrote.
+Who touches what. The driver first puts an empty mark, `_writing-<job>`, which no reader takes for
+data. Each task writes one file, seen whole or not at all, under a name of its own, and then looks
+for the mark. At the job's end the driver takes the mark away, lists the folder, and deletes the
+job's files that no task has reported: all, where the job failed. So a task that Spark gave up, or
+ran twice, leaves nothing: it either wrote before that listing, or finds no mark and deletes its
+file itself.
 
 There is no step that shows all files of a job at once: stores have none. A reader that lists while
 the job runs may see some of the new files, and in an overwrite the old ones beside them. What was
-there before stays until all of the new is there. A driver that is killed leaves what the tasks
-wrote; it is named `part-*-<job>`.
+there before stays until all of the new is there. A driver that is killed leaves the mark and what
+its tasks wrote, all named `*-<job>*`.
 """
 
 from __future__ import annotations
@@ -47,6 +50,11 @@ class HeadraceWriter(DataSourceArrowWriter):
         self._schema = schema
         self._overwrite = overwrite
         self._job = uuid.uuid4().hex
+        self._mark = f"{folder}/_writing-{self._job}"
+
+    def begin(self) -> None:
+        """The job's first step, on the driver."""
+        HeadraceFileSystem(self._config).pipe_file(self._mark, b"")
 
     def write(self, iterator: Iterator[Any]) -> Written:
         """One file with the rows of a task."""
@@ -57,30 +65,39 @@ class HeadraceWriter(DataSourceArrowWriter):
         first = next(iterator, None)
         if first is None and part > 0:
             return Written(None)
-        path = f"{self._folder}/part-{part:05d}-{self._job}.parquet"
+        attempt = task.taskAttemptId()
+        path = f"{self._folder}/part-{part:05d}-{attempt}-{self._job}.parquet"
         schema = to_arrow_schema(self._schema, timezone="UTC")
+        tree = HeadraceFileSystem(self._config)
         with (
-            HeadraceFileSystem(self._config).open(path, "wb") as file,
+            tree.open(path, "wb") as file,
             pq.ParquetWriter(file, schema) as parquet,
         ):
             for group in _row_groups(first, iterator):
                 parquet.write_table(pa.Table.from_batches(group).cast(schema))
+        if not tree.exists(self._mark, max_age=0):
+            tree.rm_file(path)
+            raise RuntimeError(f"the job that wrote {path} has ended without this task")
         return Written(path)
 
     def commit(self, messages: list[WriterCommitMessage | None]) -> None:
-        """All tasks are done: take away what is replaced."""
-        if self._overwrite:
-            written = {message.path for message in messages if isinstance(message, Written)}
-            self._remove(lambda path: path not in written)
+        """All tasks are done: take away what they did not report, and what is replaced."""
+        written = {message.path for message in messages if isinstance(message, Written)}
+        self._end(lambda path: path not in written and (self._overwrite or self._is_ours(path)))
 
     def abort(self, messages: list[WriterCommitMessage | None]) -> None:
         """The job failed: take away what it wrote, also where a task could not tell of it."""
-        self._remove(lambda path: path.endswith(f"-{self._job}.parquet"))
+        self._end(self._is_ours)
 
-    def _remove(self, chosen: Callable[[str], bool]) -> None:
-        """Delete the chosen files of the folder; all that can be, then raises the first error."""
+    def _is_ours(self, path: str) -> bool:
+        return path.endswith(f"-{self._job}.parquet")
+
+    def _end(self, unwanted: Callable[[str], bool]) -> None:
+        """Take the mark away, then the unwanted files: all that can be, then raises the first
+        error."""
         tree = HeadraceFileSystem(self._config)
-        paths = [NamespacePath(path) for path in tree.find(self._folder) if chosen(path)]
+        tree.rm_file(self._mark)
+        paths = [NamespacePath(path) for path in tree.find(self._folder) if unwanted(path)]
         for error in tree.service.delete(paths).values():
             raise error
 

@@ -42,12 +42,17 @@ class NewFile:
         self.path = path
         self._folder = os.path.dirname(path)
         self._hidden: str | None = None
+        self._lost: OSError | None = None
         self.fd = self._unnamed(mode)
         if self.fd < 0:
             self._hidden = self._hidden_path()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
             self.fd = os.open(self._hidden, flags, mode)
-        lock(self.fd)  # nobody else has it: succeeds at once
+        try:
+            lock(self.fd)  # nobody else has it: succeeds at once
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, data: memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
@@ -85,8 +90,15 @@ class NewFile:
         They are there before the name is: after a loss of power the name leads to the old file or
         to the new one, each whole. Which of them is not forced: that would cost as much again.
         """
+        if self._lost is not None:
+            raise self._lost
         os.ftruncate(self.fd, size)
-        os.fsync(self.fd)
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            # The kernel has dropped what it could not write; asked again, it would say all is well.
+            self._lost = error
+            raise
 
     def dress(self, now: float, replaced: os.stat_result | None) -> None:
         """Give it its time, and what it keeps of the file that it replaces.

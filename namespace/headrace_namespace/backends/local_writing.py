@@ -244,7 +244,7 @@ class LocalWriter:
         raise conflict
 
     def _refuse_root(self, path: str, what: str) -> None:
-        if os.path.normpath(path) == os.path.normpath(self._root):
+        if os.path.normpath(path) in (os.path.normpath(self._root), os.path.realpath(self._root)):
             raise AccessRefused(
                 f"{path} is the mounted folder itself, which cannot be {what} through its mount",
                 store=self._store,

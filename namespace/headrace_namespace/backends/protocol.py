@@ -3,7 +3,8 @@
 Every method blocks, may be called from many threads at once, and either answers, or raises an error
 of `headrace_namespace.errors`: foreign errors are translated where they enter. Keys are relative to
 the mount: `a/b.parquet`, and the empty key is the mount's own root. The conformance suite in
-`tests/conformance/backend_suite.py` holds every backend to these sentences.
+`tests/conformance/backend_suite.py` and the write suite beside it hold every backend to these
+sentences.
 """
 
 from __future__ import annotations
@@ -99,11 +100,12 @@ class Upload(Protocol):
 
     def commit(self, parts: int) -> ObjectVersion:
         """Let the object of parts 0 to `parts` (exclusive) take its place, whole and at once; the
-        version that the store gives it.
+        version that the store gives it. Without parts it is the base alone, or an empty object.
 
         Raises WriteConflict or AlreadyExists where the upload's condition does not hold; the
         upload is then over, and what was there stays. After another error, whether it was made is
-        unknown, and `commit` may be tried again or `abort` called.
+        unknown, and `commit` may be tried again or `abort` called. Tried again, it knows what it
+        made before, and does not take that for another's.
         """
         ...
 
@@ -182,8 +184,10 @@ class Backend(Protocol):
 
         Who reads meanwhile gets the old object or the new one, whole. A local store makes the
         folders above it. Raises WriteConflict or AlreadyExists where the condition does not hold,
-        IsFolder where a folder is in the way, ReadOnly, StoreFull. A kept condition is atomic where
-        the store offers that; where it does not, the backend's docstring says how near it comes.
+        IsFolder where a folder is in the way (a store that can hold both may not notice), ReadOnly,
+        StoreFull. A conflict's `found` is the object that is there. A kept condition is atomic
+        where the store offers that; where it does not, the backend's docstring says how near it
+        comes.
         """
         ...
 
@@ -200,15 +204,18 @@ class Backend(Protocol):
 
     def copy(self, source: ObjectVersion, ref: ObjectRef, expected: Expected) -> ObjectVersion:
         """Copy an object within this store (`source.ref.store` is `ref.store`), without its bytes
-        coming here. Raises VersionGone where the source was replaced; else as `put`."""
+        coming here. Onto itself it may do nothing. Raises VersionGone where the source was
+        replaced; else as `put`."""
         ...
 
     def rename(self, key: str, to: ObjectRef) -> bool:
         """Give a file, or a folder with all in it, another name in this store, in one step.
 
-        False where the store cannot do that in one step; nothing has happened then. A file takes
-        the place of a file. A symbolic link is renamed itself. Raises NotFound, IsFolder (a file
-        onto a folder), NotFolder (a folder onto a file), FolderNotEmpty.
+        False where the store cannot do that in one step; nothing has happened then. The folders
+        above `to` are made. A file takes the place of a file, a folder that of an empty one. A
+        symbolic link is renamed itself. Raises NotFound, IsFolder (a file onto a folder), NotFolder
+        (a folder onto a file), FolderNotEmpty, InvalidPath (a folder into itself), AccessRefused
+        (the mount's own root).
         """
         ...
 
@@ -225,7 +232,8 @@ class Backend(Protocol):
         ...
 
     def remove_folder(self, key: str) -> None:
-        """Remove an empty folder. Raises NotFound, NotFolder, FolderNotEmpty."""
+        """Remove an empty folder. Raises NotFound, NotFolder, FolderNotEmpty, AccessRefused (the
+        mount's own root)."""
         ...
 
     def close(self) -> None:

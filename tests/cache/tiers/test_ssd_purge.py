@@ -254,6 +254,27 @@ def test_scopes_without_objects_are_cleared_out(world: SsdWorld) -> None:
     tier.close()
 
 
+def test_a_folder_for_each_object_does_not_stop_the_tier(world: SsdWorld) -> None:
+    """The index fills with scopes, which leave only when the key is changed."""
+    tier = world.open()
+    pages = [PageId(version(number), 0) for number in range(8000)]
+    for start in range(0, len(pages), 200):
+        batch = pages[start : start + 200]
+        tier.store_each(
+            [(p, memoryview(b"x" * 200), scope_of(f"/lake/{p.version.hex()}")) for p in batch]
+        )
+        assert any(tier.holds(page) for page in batch)
+        assert world.bytes_on_disk() <= world.limit_bytes
+    held = [page for page in pages if tier.holds(page)]
+    assert len(held) == tier.usage().objects > 300
+    assert all(loaded(tier, page, 200) == b"x" * 200 for page in held)
+    last = scope_of(f"/lake/{held[-1].version.hex()}")
+    report = tier.purge(lambda scope: scope == last)
+    assert report is not None and report.objects == 1
+    assert sum(tier.holds(page) for page in held) >= len(held) - 1
+    tier.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system for the key file alone; needs to mount one."""
@@ -266,37 +287,68 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def _read_only(place: Path) -> None:
+def _read_only(place: Path) -> Callable[[Path], object]:
     subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    return lambda place: subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
 
 
-def _full(place: Path) -> None:
+def _full(place: Path) -> Callable[[Path], object]:
     with (place / "rest").open("wb", buffering=0) as file, pytest.raises(OSError):
         while True:
             file.write(bytes(4096))
+    return lambda place: (place / "rest").unlink()
 
 
-def _exchanged(place: Path) -> None:
+def _exchanged(place: Path) -> Callable[[Path], object]:
+    key = (place / "ssd.key").read_bytes()
     (place / "ssd.key").write_bytes(os.urandom(32))
+    return lambda place: (place / "ssd.key").write_bytes(key)
 
 
 @pytest.mark.parametrize("trouble", [_read_only, _full, _exchanged])
 def test_a_purge_that_cannot_be_done_says_so_and_turns_the_tier_off(
     small_disk: Path,
     tmp_path: Path,
-    trouble: Callable[[Path], None],
+    trouble: Callable[[Path], Callable[[Path], object]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tier = SsdWorld(tmp_path, 16 * MIB).open()
+    world = SsdWorld(tmp_path, 16 * MIB)
+    tier = world.open()
     fill(tier)
-    trouble(small_disk)
+    mend = trouble(small_disk)
     with pytest.raises(OSError, match="could not be purged and is off") as caught:
         tier.purge(covers_hr)
     assert str(tmp_path) in str(caught.value)
     assert served(tier, COVERED) == served(tier, STAYING) == 0
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert tier.usage().limit == 0
+    with pytest.raises(OSError, match="could not be purged and is off"):
+        tier.purge(lambda _: False)
+    mend(small_disk)
+    # What the failed one should have purged is known to nobody any more: so all goes.
+    report = tier.purge(lambda _: False)
+    assert report is not None and report.verified and report.objects == 6
+    assert not any(Attacker(world).opens(page) for page in (*COVERED, *STAYING))
+    fill(tier)
+    assert served(tier, COVERED) == len(COVERED)
+    tier.close()
     with pytest.raises(OSError, match="closed or off"):
         tier.purge(covers_hr)
+
+
+def test_a_disk_that_was_full_at_a_purge_does_not_keep_the_folder_from_being_opened(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    world = SsdWorld(tmp_path, 16 * MIB)
+    tier = world.open()
+    fill(tier)
+    _full(small_disk)
+    with pytest.raises(OSError, match="could not be purged"):
+        tier.purge(covers_hr)
+    tier.close()
+    tier = world.open()
+    assert served(tier, COVERED) == len(COVERED)
+    assert not world.key_file.with_name("ssd.key.next").exists()
     tier.close()
 
 

@@ -26,7 +26,7 @@ from headrace_namespace.errors import (
     VersionGone,
 )
 from tests.conformance.backend_suite import BackendSuite, Store, list_all, read, stat_object
-from tests.conformance.backend_write_suite import WritableStore
+from tests.conformance.writable_store import WritableStore
 from tests.fakes.clock import ManualClock
 
 

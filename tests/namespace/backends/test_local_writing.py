@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -24,15 +25,11 @@ from headrace_namespace.errors import (
     StoreFull,
     StoreMissing,
     StoreTimeout,
+    StoreUnavailable,
 )
 from tests.conformance.backend_suite import list_all, stat_object
-from tests.conformance.backend_write_suite import (
-    BackendWriteSuite,
-    WritableStore,
-    content,
-    put,
-    send,
-)
+from tests.conformance.backend_write_suite import BackendWriteSuite
+from tests.conformance.writable_store import WritableStore, content, put, send
 from tests.fakes.clock import ManualClock
 from tests.namespace.backends.test_local import LocalStore
 
@@ -166,6 +163,35 @@ def test_the_root_itself_stays(local: LocalStore) -> None:
         local.backend.rename("empty", local.backend.ref(""))
     with pytest.raises(InvalidPath, match="into itself"):
         local.backend.rename("empty", local.backend.ref("empty/below"))
+
+
+def test_the_root_stays_when_it_is_reached_by_a_link(local: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(local.root)
+    backend = LocalBackend(str(tmp_path / "link"), SystemClock())
+    backend.make_folder("empty")
+    with pytest.raises(AccessRefused, match="itself"):
+        backend.rename("empty", backend.ref(""))
+    put(backend, "empty/object", b"1", There.NOTHING)
+    assert content(local.backend, "empty/object") == b"1"
+
+
+def test_what_the_disk_lost_is_not_committed_by_trying_again(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = local.backend.begin_upload(local.backend.ref("object"), There.ANYTHING)
+    parts = send(upload, b"sent")
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "the disk broke")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StoreUnavailable, match="disk broke"):
+            upload.commit(parts)
+    with pytest.raises(StoreUnavailable, match="disk broke"):
+        upload.commit(parts)
+    upload.abort()
+    assert list(local.root.iterdir()) == []
 
 
 def test_a_single_mounted_file_can_be_written(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.backend_write_suite import BackendWriteSuite, WritableStore
+from tests.conformance.backend_write_suite import BackendWriteSuite
+from tests.conformance.writable_store import WritableStore
 from tests.fakes.memory_backend import MemoryBackend
 
 

@@ -21,13 +21,8 @@ from headrace_namespace.errors import (
     VersionGone,
 )
 from tests.conformance.backend_suite import list_all, read, stat_object
-from tests.conformance.backend_write_suite import (
-    BackendWriteSuite,
-    WritableStore,
-    content,
-    put,
-    send,
-)
+from tests.conformance.backend_write_suite import BackendWriteSuite
+from tests.conformance.writable_store import WritableStore, content, put, send
 from tests.conftest import Bucket
 from tests.namespace.backends.test_s3 import Opener, S3Store
 

@@ -63,7 +63,8 @@ class KeyFile:
             descriptor = os.open(self._next, os.O_WRONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
-        _write(descriptor, bytes(KEY_BYTES))
+        # Only what was written: on a full disk the file may be empty, and must not have to grow.
+        _write(descriptor, bytes(os.fstat(descriptor).st_size))
         os.unlink(self._next)
         self._sync_folder()
 

@@ -16,8 +16,9 @@ A sealed page is a header of 48 bytes and the ciphertext with its tag:
 Numbers are little-endian. The first 36 bytes are the associated data, so a page answers only for
 the object, index and length it was sealed as, wherever its file was moved to. Each object version
 has a random data key of its own, and a key is used for at most 2^32 pages, far below where random
-nonces would repeat. The data key itself lies in the index, wrapped (`KeyWrap`) by the
-key-encryption key: destroy the wrapped key and every copy of the page is noise.
+nonces would repeat. The data key itself lies in the index, wrapped (`KeyWrap`) by the key of its
+object's scope, which is wrapped by the key-encryption key: replace that one without wrapping the
+scope's key again, and every copy of the page is noise (`purging.py`).
 """
 
 from __future__ import annotations

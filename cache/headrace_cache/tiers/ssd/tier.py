@@ -65,6 +65,8 @@ class SsdTier:
         self._folder: OpenFolder | None = None
         self._writer: BatchWriter | None = None
         self._closed = False
+        #: A purge failed: nothing is served before one succeeds.
+        self._unpurged = False
         self._quiet_until = 0.0
         self._untidy_until = 0.0
         self._said: set[str] = set()
@@ -128,17 +130,20 @@ class SsdTier:
         return self._asked("forget", 0, lambda folder: folder.index.forget(folder.ids.of(version)))
 
     def purge(self, covers: Callable[[Scope], bool]) -> PurgeReport | None:
-        """See `PageTier`. Where it fails, the tier is off from then on."""
+        """See `PageTier`. Where it fails, the tier is off until one succeeds; that one destroys all
+        that is there, for nobody remembers what the failed one should have."""
         try:
-            with self._using() as (folder, _):
-                return purge(folder, covers)
+            with self._using(for_purge=True) as (folder, _):
+                report = purge(folder, (lambda _: True) if self._unpurged else covers)
+                self._unpurged = False
+                return report
         except _Off:
             raise OSError(
                 f"the SSD tier in {self._path} is closed or off, so nothing can be purged there; "
                 "open the cache again, or delete its key file"
             ) from None
         except (OSError, IndexFault, FolderUnusable, ConfigError) as error:
-            self._closed = True
+            self._unpurged = True
             self._say("purge", f"it is off, because it could not be purged: {error}")
             raise OSError(
                 f"the SSD tier in {self._path} could not be purged and is off: {error}"
@@ -169,9 +174,9 @@ class SsdTier:
     def usage(self) -> TierUsage:
         """See `PageTier`: sealed pages and index entries, over all processes. The limit is 0 where
         the tier is closed, or was turned off."""
-        limit = 0 if self._closed else self._limits.limit_bytes
+        limit = 0 if self._is_off() else self._limits.limit_bytes
         found = self._asked("usage", TierUsage(0, limit, 0), lambda f: f.index.usage())
-        return TierUsage(0, 0, 0) if self._closed else found
+        return TierUsage(0, 0, 0) if self._is_off() else found
 
     def flush(self) -> None:
         """See `PageTier`. Every store is entered before it returns; what is left are the notes of
@@ -230,12 +235,12 @@ class SsdTier:
             self._trouble("clearing out", error)
 
     @contextmanager
-    def _using(self) -> Generator[tuple[OpenFolder, BatchWriter]]:
+    def _using(self, *, for_purge: bool = False) -> Generator[tuple[OpenFolder, BatchWriter]]:
         """The open folder, which is not closed before the block ends."""
         if self._pid != os.getpid():  # a fork that nobody told us of
             self.after_fork_in_child()
         with self._gate:
-            if self._closed:
+            if self._closed or (self._unpurged and not for_purge):
                 raise _Off
             folder, writer = self._folder, self._writer
             if folder is None or writer is None:
@@ -253,6 +258,9 @@ class SsdTier:
                 self._users -= 1
                 if self._closed:
                     self._gate.notify_all()
+
+    def _is_off(self) -> bool:
+        return self._closed or self._unpurged
 
     def _asked(self, what: str, nothing: _Answer, work: Callable[[OpenFolder], _Answer]) -> _Answer:
         """What `work` finds; `nothing` where the tier is off, or the work fails."""

@@ -64,7 +64,7 @@ class Conditions:
             try:
                 made = send(headers)
             except Fault as fault:
-                if not _refused(fault):
+                if not headers or not _refused(fault):
                     raise self._client.error(fault) from fault
             else:
                 if isinstance(expected, ObjectVersion):

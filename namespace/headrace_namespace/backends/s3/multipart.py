@@ -1,8 +1,8 @@
 """Writing a large object of S3 in parts (a multipart upload), and beginning it with a copy.
 
 The parts of an upload that is neither completed nor aborted stay at the store, unseen and paid for:
-a killed process leaves them. The usual remedy is a lifecycle rule of the bucket
-(AbortIncompleteMultipartUpload).
+a killed process leaves them, and an answer lost at the beginning. The usual remedy is a lifecycle
+rule of the bucket (AbortIncompleteMultipartUpload).
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class S3Writer:
         if fault.code == "NoSuchBucket" or fault.status not in (404, 412, 416):
             return
         found = self.look(source.ref.key)
-        if found != source or (source.version_id or found.version_id) != found.version_id:
+        if found is None or found != source or source.version_id not in (None, found.version_id):
             raise self._gone(source) from fault
 
     def is_pinned(self, source: ObjectVersion) -> bool:
