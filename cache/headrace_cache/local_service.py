@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from headrace_cache.explanation import PolicyExplanation
 from headrace_cache.extent_store import ExtentStore
 from headrace_cache.holding import Holding
 from headrace_cache.open_object import OpenObject
 from headrace_cache.policy_watch import Patrol
 from headrace_cache.purging import Purging
 from headrace_cache.reader import Reader
-from headrace_cache.service import OpenWriter, PolicyExplanation, Purge, Status, Totals, Why
+from headrace_cache.service import OpenWriter, Purge, Status, Totals, Why
 from headrace_cache.totals import TotalsKeeper
 from headrace_cache.writer import Writer
 from headrace_namespace.declaration import MountDeclaration

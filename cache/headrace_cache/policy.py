@@ -13,9 +13,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from headrace_cache.explanation import RuleReason
 from headrace_cache.path_pattern import PathPatterns, as_folder, composed
 from headrace_cache.placement import Guarantee, MetadataKeeping, Persistence, Placement
-from headrace_cache.service import RuleReason
 from headrace_namespace.mount_table import TAG
 from headrace_namespace.path import fold
 from headrace_namespace.resolution import Name

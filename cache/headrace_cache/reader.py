@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from headrace_cache.explanation import PolicyExplanation
 from headrace_cache.extent_store import CachedObject, ExtentStore
 from headrace_cache.fetching import Fetching
 from headrace_cache.page import page_range
@@ -29,7 +30,6 @@ from headrace_cache.policy import Policy
 from headrace_cache.policy_watch import PolicyWatch
 from headrace_cache.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
 from headrace_cache.scope import Scope
-from headrace_cache.service import PolicyExplanation
 from headrace_cache.single_flight import Flights
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from headrace_cache.explanation import PolicyExplanation
 from headrace_cache.tiers.protocol import TierUsage
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
@@ -30,25 +31,6 @@ class Status:
     bytes_fetched: int
     bytes_served: int
     requests: Mapping[str, Mapping[str, int]]
-
-
-@dataclass(frozen=True, slots=True)
-class RuleReason:
-    """One policy rule that applies to a path, and by which name and pattern it does."""
-
-    name: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyExplanation:
-    """What the policy decides of a path, as its words, and the rules that make it so."""
-
-    path: NamespacePath
-    persistence: str
-    metadata: str
-    guarantee: str
-    rules: Sequence[RuleReason]
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,7 +367,7 @@ class BackendWriteSuite:
         backend = store.backend
         keys = [f"folder/{number:04} <&>\"'" for number in range(MOST_DELETED)]
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda key: store.put(key, b""), keys[:-1]))
+            list(pool.map(partial(store.put, data=b""), keys[:-1]))
         store.put("folder/other", b"")
         assert backend.delete(keys) == {}  # the last of them was never there
         assert [child.name for child in list_all(backend, "folder")] == ["other"]

@@ -115,8 +115,9 @@ def mv(call: Call, sources: tuple[str, ...], target: str, no_clobber: bool, as_j
 @json_option
 @pass_call
 def rm(call: Call, paths: tuple[str, ...], recursive: bool, force: bool, as_json: bool) -> int:
-    """Remove objects and folders from the tree, and so from their stores.
+    """Remove objects and folders.
 
+    They are removed from their stores, not only from the tree.
     On a terminal it asks before it removes more than 1,000 objects of a folder. A mount is never
     removed: unmount it.
     """

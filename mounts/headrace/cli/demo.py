@@ -17,8 +17,9 @@ from headrace_namespace.errors import ConfigError
 )
 @json_option
 def demo(as_json: bool) -> None:
-    """Join real tables of a bucket and a folder through one tree: cold, warm, memory-only.
+    """Join real tables of a bucket and a folder through one tree.
 
+    They are read cold, warm and memory-only, beside what reads them directly.
     Needs no configuration and no network, takes a few seconds, leaves nothing behind.
     """
     from headrace.demo.requirements import missing

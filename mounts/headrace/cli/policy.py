@@ -17,7 +17,7 @@ from headrace_namespace.errors import ConfigError
 from headrace_namespace.path import NamespacePath
 
 if TYPE_CHECKING:
-    from headrace_cache.service import PolicyExplanation
+    from headrace_cache.explanation import PolicyExplanation
 
 
 @click.group()
@@ -56,7 +56,10 @@ def check(file: str, as_json: bool) -> None:
 @json_option
 @pass_call
 def explain(call: Call, path: str, as_json: bool) -> None:
-    """Show what the policy decides of a path, whether it is served here, and by which rules."""
+    """Show what the policy decides of a path, and why.
+
+    Whether it is served here, where its bytes may be kept, and which rules make it so.
+    """
     said = call.service().explain(NamespacePath.parse(path))
     rules = [{"name": rule.name, "why": rule.why} for rule in said.rules]
     facts: dict[str, object] = {

@@ -1,0 +1,27 @@
+"""Why the policy decides as it does, in words for people. Pure values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headrace_namespace.path import NamespacePath
+
+
+@dataclass(frozen=True, slots=True)
+class RuleReason:
+    """One policy rule that applies to a path, and by which name and pattern it does."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyExplanation:
+    """What the policy decides of a path, as its words, and the rules that make it so."""
+
+    path: NamespacePath
+    persistence: str
+    metadata: str
+    guarantee: str
+    rules: Sequence[RuleReason]
