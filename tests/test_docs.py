@@ -103,6 +103,7 @@ def run(block: Block, folder: Path, **environ: str) -> str:
             "PYSPARK_SUBMIT_ARGS": SPARK_OPTIONS,
             "SPARK_LOCAL_IP": "127.0.0.1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "DASK_TEMPORARY_DIRECTORY": str(folder),
             **environ,
         },
         capture_output=True,

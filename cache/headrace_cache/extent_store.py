@@ -8,6 +8,9 @@ What is shared here, and who may touch it (the note for whoever changes it):
     closes the mapping, so a reader that came too late gets ValueError, never other bytes.
   - A fill raises `Extent.filling` under the lock, so that its extent cannot leave, writes through a
     view of the mapping, marks the pages present, and lowers `filling`.
+  - A change of the policy withdraws objects: under the lock they leave the table, and their spans
+    are cleared, so that who reads on looks anew. What was being handed to the SSD tier just then is
+    counted in `handing`, and waited for before the tier is purged.
   - A crash at any point loses this process's memory and whatever was not sealed yet; sealed pages
     are verified when they are opened.
 """

@@ -290,6 +290,7 @@ def _packed_settled(settled: Settled, at: float = 0.0) -> bytes:
 
 def _drop_demands(page: Page, kept: KeptPolicy) -> None:
     """From here on, pages are sealed that only the new policy allows."""
+    page.delete(_JUDGED)
     settled = _settled_of(page)
     if settled is not None:
         demands = settled.demands & kept.policy().demands

@@ -2,7 +2,7 @@
 
 A forked child shares its parent's memory but none of its threads, and must not touch its index or
 sockets. So after a fork all parts are put away and built anew at the child's first use; objects
-that were open go on, from what their mappings hold and then from the new parts.
+that were open go on from the new parts, judged by the policy of then.
 """
 
 from __future__ import annotations

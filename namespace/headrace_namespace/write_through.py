@@ -141,7 +141,7 @@ class WriteThrough:
         self._ask(store, target.path, remove)
 
     def require_store(self, target: Resolved) -> None:
-        """Raises ReadOnly where no store lies at `target`."""
+        """Raises ReadOnly where no store lies at `target`, or one that is not to be written."""
         self._at(target)
 
     def _at(self, target: Resolved) -> tuple[MountedStore, ObjectRef]:
@@ -150,6 +150,12 @@ class WriteThrough:
                 f"{target.path} cannot be written: no store lies there",
                 path=target.path.text,
                 hint="write below one of the mounts",
+            )
+        if target.mount.read_only:  # said at once, not when the bytes are sent
+            raise ReadOnly(
+                f"{target.path} cannot be written: {target.mount.path} is mounted read-only",
+                path=target.path.text,
+                hint="remove read_only = true from the mount to write there",
             )
         return self._namespace.store_of(target.mount), target.ref
 

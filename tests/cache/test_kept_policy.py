@@ -13,6 +13,7 @@ import pytest
 
 from headrace_cache.kept_policy import (
     MOST_TEXTS,
+    Judged,
     KeptPolicy,
     PolicyBook,
     Settled,
@@ -280,6 +281,15 @@ def test_a_demand_that_a_higher_epoch_drops_is_no_longer_settled(site: Site) -> 
     # One that has not seen it yet cannot settle it again.
     watch.book.settle(watch.kept, Settled(demands, "mounts"))
     assert loose.book.settled() == settled
+
+
+def test_what_was_purged_for_an_older_policy_says_nothing_of_a_newer_one(site: Site) -> None:
+    watch = site.process()
+    judged = Judged(Settled(watch.now.demands, "mounts"), 17.0)
+    watch.book.judge(judged)
+    assert site.process().book.judged() == judged
+    site.write(text("any", epoch=6))
+    assert site.process().book.judged() is None
 
 
 def test_kept_policies_join_as_epochs_say() -> None:

@@ -153,6 +153,19 @@ def test_what_may_not_be_in_memory_any_more_is_taken_out_at_once(start: Start) -
     assert {page.version for page in rig.tier.pages} == {free.version.digest()}
 
 
+def test_small_objects_leave_memory_with_the_arena_that_they_share(
+    start: Start, lake: MemoryBackend
+) -> None:
+    lake.set("hr/small", b"hr")
+    lake.set("open/small", b"open")
+    rig = start()
+    hr, free = (rig.service.open(path(f"/lake/{folder}/small")) for folder in ("hr", "open"))
+    assert (whole(hr), whole(free)) == (b"hr", b"open")
+    rig.rewrite(OPEN + rule("/lake/hr/**", "no-cache"))
+    assert rig.memory.usage().used == 0
+    assert (whole(hr), whole(free)) == (b"hr", b"open")
+
+
 def test_a_guarantee_that_this_process_cannot_give_closes_open_objects(start: Start) -> None:
     rig = start()
     (hr,) = opened(rig, "hr/a")

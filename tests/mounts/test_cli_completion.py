@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.scripted_http import Raw, ScriptedHttp
 from tests.mounts.command_line import Site, make_site
+
+#: Far above the second that a completion may take, far below what a store may.
+PATIENCE_SECONDS = 25
 
 
 @pytest.fixture
@@ -31,7 +35,11 @@ def completed(site: Site, *words: str) -> list[str]:
         },
     )
     done = subprocess.run(
-        [site.command()[0], "-m", "headrace"], env=asking.env, capture_output=True, check=False
+        [site.command()[0], "-m", "headrace"],
+        env=asking.env,
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
     assert (done.returncode, done.stderr) == (0, b"")
     return [text.partition(",")[2] for text in done.stdout.decode().split()]
@@ -56,6 +64,16 @@ def test_names_are_completed(site: Site, words: list[str], offered: list[str]) -
 def test_a_broken_configuration_completes_nothing(site: Site) -> None:
     (site.root / "headrace.toml").write_text("no configuration")
     assert completed(site, "ls", "/d") == []
+
+
+def test_a_store_that_does_not_answer_holds_up_no_prompt(site: Site) -> None:
+    with ScriptedHttp(*(Raw(b"", then="stall") for _ in range(20))) as store:
+        options = f'[mount.options]\nendpoint_url = "{store.endpoint}"\nanon = true\n'
+        config = site.root / "headrace.toml"
+        text = config.read_text()
+        config.write_text(text.replace('url = "data"', f'url = "s3://bucket"\n{options}', 1))
+        # The store's own bounds are minutes: it ends because it does not wait for them.
+        assert completed(site, "ls", "/data/") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

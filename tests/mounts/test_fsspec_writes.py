@@ -245,7 +245,9 @@ def test_headrace_open_writes(config: dict[str, object]) -> None:
 def test_a_read_only_mount_is_not_written(tree: Any, silo: Path) -> None:
     (silo / "a").write_bytes(b"old")
     refused: tuple[Callable[[], object], ...] = (
-        lambda: tree.pipe_file("/fixed/a", b"x"),
+        lambda: tree.open("/fixed/a", "wb"),
+        lambda: tree.open("/fixed/a", "ab"),
+        lambda: tree.pipe_file("/fixed/new", b"x"),
         lambda: tree.rm("/fixed/a"),
         lambda: tree.mkdir("/fixed/d"),
         lambda: tree.cp_file("/fixed/a", "/fixed/b"),

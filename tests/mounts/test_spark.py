@@ -11,13 +11,14 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import datasource as spark
-from pyspark.sql.types import StructType
+from pyspark.sql.types import LongType, StructType
 
 from headrace_mounts.connect import disconnect_all
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
@@ -25,6 +26,7 @@ from headrace_mounts.spark import HeadraceDataSource
 from headrace_mounts.spark.data_files import DataFile, Split, data_files, format_of, splits
 from headrace_mounts.spark.filters import expression_of
 from headrace_mounts.spark.untyped import to_arrow_schema
+from headrace_mounts.spark.writer import HeadraceWriter
 from headrace_namespace.errors import NotFound, VersionGone
 from tests.untyped import pa, pq
 
@@ -32,6 +34,7 @@ from tests.untyped import pa, pq
 pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas")
 
 ROWS = 1000
+NUMBERS = StructType().add("n", LongType())
 TABLE = pa.table(
     {
         "n": pa.array(range(ROWS), pa.int64()),
@@ -296,3 +299,63 @@ def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
     assert done.returncode == 1
     assert "ImportError: headrace_mounts.spark cannot import" in done.stderr
     assert "pip install 'headrace[spark]'" in done.stderr
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task's context tells of it; outside of Spark there is none."""
+
+    part: int
+    attempt: int
+
+    def get(self) -> Task:
+        return self
+
+    def partitionId(self) -> int:
+        return self.part
+
+    def taskAttemptId(self) -> int:
+        return self.attempt
+
+
+def written(writer: HeadraceWriter, task: Task, patch: pytest.MonkeyPatch) -> Any:
+    patch.setattr("headrace_mounts.spark.writer.TaskContext", task)
+    return writer.write(iter([pa.record_batch({"n": [task.part]})]))
+
+
+def test_a_task_that_outlives_its_job_leaves_nothing(
+    silo: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = source(config, "/lake/out").writer(NUMBERS, False)
+    written(writer, Task(0, 1), monkeypatch)
+    writer.abort([None, None])
+    with pytest.raises(RuntimeError, match="has ended without this task"):
+        written(writer, Task(1, 2), monkeypatch)
+    assert not [path for path in silo.rglob("*") if path.is_file()]
+
+
+def test_a_part_that_was_written_twice_counts_once(
+    silo: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = source(config, "/lake/out").writer(NUMBERS, False)
+    lost, won = (written(writer, Task(0, attempt), monkeypatch) for attempt in (1, 2))
+    assert lost != won
+    writer.commit([won])
+    with pytest.raises(RuntimeError):
+        written(writer, Task(0, 3), monkeypatch)
+    assert read(source(config, "/lake/out")).to_pydict() == {"n": [0]}
+    assert len(list((silo / "out").iterdir())) == 1
+
+
+def test_data_appears_to_nobody_where_a_task_fails(
+    silo: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batches() -> Iterator[Any]:
+        yield pa.record_batch({"n": [1]})
+        raise ValueError("half way")
+
+    writer = source(config, "/lake/out").writer(NUMBERS, False)
+    monkeypatch.setattr("headrace_mounts.spark.writer.TaskContext", Task(0, 1))
+    with pytest.raises(ValueError, match="half way"):
+        writer.write(batches())
+    assert not list(silo.rglob("part-*"))

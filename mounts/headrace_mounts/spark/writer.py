@@ -96,9 +96,9 @@ class HeadraceWriter(DataSourceArrowWriter):
         """Take the mark away, then the unwanted files: all that can be, then raises the first
         error."""
         tree = HeadraceFileSystem(self._config)
-        tree.rm_file(self._mark)
+        gone = dict(tree.service.delete([NamespacePath(self._mark)]))
         paths = [NamespacePath(path) for path in tree.find(self._folder) if unwanted(path)]
-        for error in tree.service.delete(paths).values():
+        for error in (gone | dict(tree.service.delete(paths))).values():
             raise error
 
 
