@@ -18,6 +18,8 @@ from headrace_namespace.errors import InvalidPath
 from headrace_namespace.path import MAX_PATH_BYTES, fold
 
 _WILDCARD = re.compile(r"[*?]")
+#: What may end a pattern without changing what it covers: it covers all below anyway.
+_ENDING = re.compile(r"(/\*\*)+\Z")
 
 
 def as_folder(text: str) -> str:
@@ -49,7 +51,7 @@ class PathPattern:
         """The pattern that `text` says. Raises InvalidPath with a hint where it is none."""
         _check(text)
         folded = fold(text)
-        plain = folded.removesuffix("/**") or "/"
+        plain = _ENDING.sub("", folded) or "/"
         return cls(
             text=text,
             prefix=None if _WILDCARD.search(plain) else as_folder(plain),

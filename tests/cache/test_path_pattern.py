@@ -204,6 +204,7 @@ def test_a_path_made_to_be_slow_is_matched_in_few_steps() -> None:
 @example(["**", "*"], [], "b")
 @example(["**", "a", "**"], ["b"], "a")
 @example(["a", "*", "**"], ["a"], "b")
+@example(["?", "**", "**"], [], "B")
 def test_a_folder_is_judged_as_strictly_as_its_children(
     pattern: list[str], folder: list[str], child: str
 ) -> None:
