@@ -53,6 +53,8 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 	@echo "installing headrace[demo] and the tools of the tests into $(VENV); once ..."
 	@$(BIN)/python -m pip install $(PIP_PROGRESS) --editable '.[demo]' --group dev
+	@echo "installing the engines that docs/engines.md is run with, about 1 GB on disk; once ..."
+	@$(BIN)/python -m pip install $(PIP_PROGRESS) --group engines
 	@touch $@
 
 # A bar per download on a terminal; in a log only what goes wrong.
