@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,7 +104,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         # The workers must be of the environment that headrace is installed in.
         environment.setenv("PYSPARK_PYTHON", sys.executable)
         environment.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        on_interrupt = signal.getsignal(signal.SIGINT)
         session = options.getOrCreate()
+        # Spark takes it for itself, and never gives it back.
+        signal.signal(signal.SIGINT, on_interrupt)
         session.dataSource.register(HeadraceDataSource)
         yield session
         session.stop()

@@ -85,8 +85,8 @@ def test_what_is_written_is_there_and_warm(tree: Any, bucket: Bucket, size: int)
     assert uploads(bucket) == []
 
 
-@pytest.mark.parametrize("size", [10, 9 << 20])
-def test_if_version_lets_one_of_two_writers_win(tree: Any, bucket: Bucket, size: int) -> None:
+def test_if_version_lets_one_of_two_writers_win(tree: Any, bucket: Bucket) -> None:
+    size = 10
     tree.pipe_file("/lake/a", b"old")
     version = tree.info("/lake/a")["version"]
     files = [tree.open("/lake/a", "wb", if_version=version) for _ in range(2)]
@@ -109,6 +109,21 @@ def test_if_version_lets_one_of_two_writers_win(tree: Any, bucket: Bucket, size:
         thread.join()
     assert (len(won), len(lost)) == (1, 1)
     assert stored(bucket, "a") == b"%d" % won[0] * size
+    assert uploads(bucket) == []
+
+
+def test_if_version_stops_a_large_write_that_comes_second(tree: Any, bucket: Bucket) -> None:
+    # One after the other: this Ceph heeds no condition on the request that ends an upload, so that
+    # it is checked right before it.
+    tree.pipe_file("/lake/a", b"old")
+    version = tree.info("/lake/a")["version"]
+    first, second = (tree.open("/lake/a", "wb", if_version=version) for _ in range(2))
+    first.write(b"1" * (9 << 20))
+    second.write(b"2" * (9 << 20))
+    first.close()
+    with pytest.raises(headrace.WriteConflict):
+        second.close()
+    assert stored(bucket, "a") == b"1" * (9 << 20)
     assert uploads(bucket) == []
 
 
