@@ -97,7 +97,7 @@ class ExtentStore:
             return held, False
 
     def forget_sealed(self, held: CachedObject) -> None:
-        """Destroy the key of what the SSD holds of this version, and forget its pages."""
+        """Forget what the SSD holds of this version: no reader finds it any more."""
         if self._ssd is not None:
             self._ssd.forget(held.digest)
 

@@ -139,7 +139,7 @@ class Reader:
     def _attach(self, pinned: Pinned) -> CachedObject:
         held, new = self._store.attach(pinned.version, pinned.placement, Scope.of(pinned.names))
         if new and not pinned.placement.allows_ssd:
-            # A looser policy may have let it be sealed before: its key is destroyed.
+            # A looser policy may have let it be sealed before; the purge has destroyed its key.
             self._launcher.run(lambda: self._store.forget_sealed(held))
         ttl = pinned.mount.ttl_seconds
         if ttl is not None:

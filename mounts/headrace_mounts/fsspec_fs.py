@@ -19,7 +19,7 @@ from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
 from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import NotFound, PolicyDenied
+from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.path import SCHEME, NamespacePath
 
@@ -34,6 +34,20 @@ FILES_AT_ONCE = 8
 
 MaxAge = str | int | float | None
 
+#: What fsspec itself, and programs over it, give to any file system.
+_FSSPEC_OPTIONS = frozenset(
+    {
+        "asynchronous",
+        "auto_mkdir",
+        "batch_size",
+        "listings_expiry_time",
+        "loop",
+        "max_paths",
+        "skip_instance_cache",
+        "use_listings_cache",
+    }
+)
+
 
 class HeadraceFileSystem(WritingCalls):
     """The tree as an fsspec file system.
@@ -47,6 +61,13 @@ class HeadraceFileSystem(WritingCalls):
     cachable = True
 
     def __init__(self, config: Config = None, **storage_options: Any) -> None:
+        unknown = storage_options.keys() - _FSSPEC_OPTIONS
+        if unknown:
+            # Ignored, a misspelt config= would read another configuration's data.
+            raise ConfigError(
+                f"storage_options has {', '.join(sorted(unknown))}, which headrace does not know",
+                hint="it takes config, the path of a headrace.toml or its content as a dict",
+            )
         super().__init__(**storage_options)  # pyright: ignore[reportUnknownMemberType] # fsspec's
         self._config = config
         # Connecting now tells of a wrong configuration where it was named.

@@ -257,14 +257,7 @@ class Namespace:
         token: str | None = None
         while True:
             page = self._page(resolved, store, token, now)
-            if page.unnameable:
-                # Without their names: those of a restricted folder must not reach a log.
-                _log.warning(
-                    "%s: a listed folder holds %d names that no path can spell (such as a//b); "
-                    "they are left out",
-                    store.backend.name,
-                    page.unnameable,
-                )
+            _tell_of_left_out(store.backend.name, page)
             if mount.freshness.max_age_seconds > 0:
                 for child in page.children:
                     if child.version is not None and child.settled:
@@ -323,6 +316,16 @@ def _mount_point(tree: Tree, path: NamespacePath, point: NamespacePath | None) -
         if isinstance(found, ObjectVersion):
             return Entry(path, point, found)
     return Entry(path, point)
+
+
+def _tell_of_left_out(store: str, page: ListPage) -> None:
+    """Say what a listing cannot show; without names, for a restricted one must not reach a log."""
+    for count, what in (
+        (page.unnameable, "names that no path can spell (such as a//b)"),
+        (page.hidden, "folders of which an object has the very name"),
+    ):
+        if count:
+            _log.warning("%s: a listed folder holds %d %s; they are left out", store, count, what)
 
 
 def below_root(key: str, root: str) -> str | None:

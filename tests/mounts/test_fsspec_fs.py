@@ -203,6 +203,11 @@ def test_it_pickles_and_instances_share_one_cache(fs: Any, config: dict[str, obj
         assert len(file.read()) == 3_000_000
 
 
+def test_an_unknown_option_is_refused(config: dict[str, object]) -> None:
+    with pytest.raises(headrace.ConfigError, match="confg.*it takes config"):
+        fsspec.filesystem("headrace", confg=config)
+
+
 def test_a_wrong_configuration_is_told_where_it_is_named() -> None:
     with pytest.raises(ConfigError, match="urll"):
         HeadraceFileSystem(config={"mount": [{"path": "/x", "urll": "/tmp"}]})

@@ -43,12 +43,14 @@ class Listed:
 class ListPage:
     """A part of a folder's listing; `next_token` continues it, None ends it.
 
-    `unnameable` counts the names left out because no path of the tree can spell them (`a//b`).
+    `unnameable` counts the names left out because no path of the tree can spell them (`a//b`), and
+    `hidden` the folders left out because an object has their very name, which a path can mean once.
     """
 
     children: tuple[Listed, ...]
     next_token: str | None
     unnameable: int = 0
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def test_an_object_hides_the_folder_of_its_name(bucket: Bucket, opened: Opener) 
     kinds = {child.name: child.version is None for child in list_all(backend)}
     assert len(list_all(backend)) == 3
     assert kinds == {"a": False, "a-": False, "b": True}
+    assert backend.list_page(backend.ref(""), None).hidden == 1
 
 
 def test_an_object_hides_the_folder_of_its_name_on_a_later_page(
@@ -175,7 +176,10 @@ def test_an_object_hides_the_folder_of_its_name_on_a_later_page(
         list(pool.map(put, keys))
     names = [child.name for child in list_all(backend)]
     assert len(names) == len(set(names)) == 1202
-    assert backend.list_page(backend.ref(""), None).next_token is not None
+    first = backend.list_page(backend.ref(""), None)
+    assert first.next_token is not None
+    second = backend.list_page(backend.ref(""), first.next_token)
+    assert (first.hidden, second.hidden) == (0, 1)
 
 
 def test_an_empty_bucket_is_an_empty_folder(bucket: Bucket, opened: Opener) -> None:

@@ -174,18 +174,19 @@ class S3Backend:
         }
         objects.pop("", None)  # the folder's own marker
         given = objects.keys() | progress.shadows
-        folders = {
+        prefixes = {
             prefix[len(folder) : -1] for prefix in page.prefixes if prefix.startswith(folder)
-        } - given
+        }
+        folders, hidden = prefixes - given, len(prefixes & given)
         children = [self._listed(name, item) for name, item in objects.items() if can_name(name)]
         children += [Listed(name, None) for name in sorted(folders) if can_name(name)]
         left_out = len(objects) + len(folders) - len(children)
         if page.next_token is None:
-            return ListPage(tuple(children), None, left_out)
+            return ListPage(tuple(children), None, left_out, hidden)
         names = [*objects, *(prefix[len(folder) :] for prefix in page.prefixes)]
         last = max(names, key=str.encode, default="")
         after = Progress(page.next_token, shadows_after(last, given), seen)
-        return ListPage(tuple(children), after.token(), left_out)
+        return ListPage(tuple(children), after.token(), left_out, hidden)
 
     def read_into(self, version: ObjectVersion, start: int, target: memoryview) -> None:
         """GET exactly this version's bytes into `target`; an empty range asks nobody."""
