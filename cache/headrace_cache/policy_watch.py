@@ -57,6 +57,7 @@ class PolicyWatch:
         self._looks = _UNSEEN if self._is_file else None
         self._generation: int = 0
         self._told = False
+        self._complained = ""
         own = UNRESTRICTED
         if source is not None:
             own = parse_policy(source.text, source.name)
@@ -139,11 +140,15 @@ class PolicyWatch:
         try:
             policy = self._read(anew=changed or self._generation < 0)
         except ConfigError as error:
-            _log.error("nothing is served until the policy is mended: %s", error)
-            policy = DENY_ALL
-        else:
-            self._good = policy
-        self._current = policy
+            if str(error) != self._complained:
+                _log.error("nothing is served until the policy is mended: %s", error)
+            self._complained = str(error)
+            self._current = DENY_ALL
+            # Read again at the next look: what was wrong may not have been the file's fault.
+            self._looks = _UNSEEN
+            return
+        self._complained = ""
+        self._current = self._good = policy
         # As they were before it was read: what changed meanwhile is seen at the next look.
         self._looks, self._generation = looks, generation
 
@@ -152,7 +157,11 @@ class PolicyWatch:
         if self._file is None:
             kept = self._book.now()
             return UNRESTRICTED if kept is None else UNRESTRICTED.keeping(kept.policy())
-        text = read_text(Path(self._file), "policy file") if self._is_file else self._text
+        text = self._text
+        if self._is_file:
+            if _is_irregular(self._file):
+                raise ConfigError(f"the policy file {self._file} is not a plain file")
+            text = read_text(Path(self._file), "policy file")
         own = parse_policy(text, self._file)
         # A file that did not change is not kept anew: another's of a higher epoch may have dropped
         # what it says.
@@ -202,6 +211,11 @@ def _patrol(watching: weakref.ref[PolicyWatch], closed: Latch, ended: Latch) -> 
 
 def _at_once(work: Callable[[], None]) -> None:
     work()
+
+
+def _is_irregular(file: str) -> bool:
+    """Whether something else is there than a file, such as a pipe, whose reading could not end."""
+    return os.path.exists(file) and not os.path.isfile(file)
 
 
 def _look(file: str | None) -> _Looks:

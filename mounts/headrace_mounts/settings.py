@@ -208,6 +208,8 @@ def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySou
     table.done()
     if not file.exists():
         raise table.error("file", f"the policy file {file} is not there, so nothing is served")
+    if not file.is_file():
+        raise table.error("file", f"{file} is not a plain file", "it is read again while in use")
     return PolicySource(read_text(file, "policy file"), str(file))
 
 

@@ -78,6 +78,34 @@ def test_a_broken_or_vanished_file_denies_until_it_is_mended(
     assert site.rewrite(text("sealed-ssd")) is Persistence.SEALED_SSD
 
 
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+
+    def no_descriptors(file: Path, what: str) -> str:
+        raise ConfigError(f"the {what} {file} cannot be read: Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("headrace_cache.policy_watch.read_text", no_descriptors)
+        assert site.rewrite(text("sealed-ssd")) is Persistence.DENY
+        site.clock.sleep(LOOK_SECONDS)
+        assert site.decided() is Persistence.DENY
+    assert len(caplog.records) == 1  # told once, not every second
+    site.clock.sleep(LOOK_SECONDS)
+    assert site.decided() is Persistence.SEALED_SSD
+
+
+def test_a_pipe_in_the_place_of_the_file_denies_and_holds_nobody_up(tmp_path: Path) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    os.replace(pipe, site.file)
+    site.clock.sleep(LOOK_SECONDS)
+    assert site.decided() is Persistence.DENY
+    assert site.rewrite(text("memory-only")) is Persistence.MEMORY_ONLY
+
+
 def test_a_wrong_file_at_the_start_is_an_error() -> None:
     with pytest.raises(ConfigError):
         PolicyWatch(PolicySource("version = 2", "p.toml"), ManualClock())

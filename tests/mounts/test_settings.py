@@ -257,7 +257,7 @@ def test_a_policy_that_cannot_be_read_serves_nothing(home: Path) -> None:
     (site / "p.toml").write_bytes(b"version = 1\nname = '\xff'")
     assert "not UTF-8 text (line 2)" in fault(MOUNT + '[policy]\nfile = "p.toml"\n', home)
     (site / "folder").mkdir()
-    assert "cannot be read" in fault(MOUNT + '[policy]\nfile = "folder"\n', home)
+    assert "is not a plain file" in fault(MOUNT + '[policy]\nfile = "folder"\n', home)
     assert "more than" in fault(MOUNT + '[policy]\nfile = "/dev/zero"\n', home)
 
 
