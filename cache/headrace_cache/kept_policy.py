@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from headrace_cache.policy import Policy
 from headrace_cache.policy_file import parse_policy
@@ -26,11 +28,17 @@ _log = logging.getLogger(__name__)
 #: file is kept beside the earlier ones, unless it says all that they say.
 MOST_TEXTS = 32
 
+#: A goal that nobody has settled for so long is nobody's any more.
+MOST_JUDGED_SECONDS = 3600.0
+
 #: The keys of the book. The values are JSON: {"epoch": number, "texts": [text, ...]}, and
 #: {"demands": [word, ...], "mounts": word, "at": seconds since the epoch}.
 _KEPT = b"kept"
 _SETTLED = b"settled"
-_JUDGED = b"judged"
+#: One for each goal: processes of other mounts, or with a stale file, have other goals.
+_JUDGED = b"judged:"
+#: How often a higher epoch dropped demands, as a decimal number.
+_DROPS = b"drops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,8 @@ def changed_by(kept: KeptPolicy | None, text: str, epoch: int) -> KeptPolicy:
     """What is to be kept once a file with this text and epoch was seen. Raises ConfigError."""
     if kept is None or epoch > kept.epoch:
         return KeptPolicy(epoch, (text,))
+    if epoch < kept.epoch:
+        return kept  # a stale file binds those who read it, and nobody else
     return kept.with_text(text)
 
 
@@ -174,11 +184,11 @@ class PolicyBook:
             self._fault(error)
             return None
 
-    def judged(self) -> Judged | None:
-        """What the SSD was last purged for by any process, where that is not settled yet."""
+    def judged(self, goal: Settled) -> Judged | None:
+        """When the SSD was last purged for this goal by any process; None once it is settled."""
         try:
             with self._book.read() as page:
-                return _judged_of(page)
+                return _judged_of(page, _judged_key(goal))
         except LedgerFault as error:
             self._fault(error)
             return None
@@ -187,7 +197,8 @@ class PolicyBook:
         """Let the others know that the SSD was purged for it."""
         try:
             with self._book.write() as page:
-                page.put(_JUDGED, _packed_settled(judged.goal, judged.at))
+                _forget_judged(page, before=judged.at - MOST_JUDGED_SECONDS)
+                page.put(_judged_key(judged.goal), _packed_settled(judged.goal, judged.at))
         except LedgerFault as error:
             self._fault(error)
 
@@ -204,9 +215,19 @@ class PolicyBook:
                     # What only this process demands, because its file is stale, others may seal.
                     demands = settled.demands & kept.policy().demands
                     page.put(_SETTLED, _packed_settled(replace(settled, demands=demands)))
-                    page.delete(_JUDGED)
+                    page.delete(_judged_key(settled))
         except LedgerFault as error:
             self._fault(error)
+
+    def drops(self) -> int:
+        """How often a higher epoch dropped demands: pages may have been sealed since that they
+        forbade, whatever was settled before."""
+        try:
+            with self._book.read() as page:
+                return int(page.get(_DROPS) or b"0")
+        except LedgerFault as error:
+            self._fault(error)
+            return 0
 
     def _readable(self, epoch: int) -> KeptPolicy | None:
         """What is kept. What cannot be understood is nothing to a file of a higher epoch."""
@@ -271,7 +292,20 @@ def _settled_of(page: Page) -> Settled | None:
     return None if judged is None else judged.goal
 
 
-def _judged_of(page: Page, key: bytes = _JUDGED) -> Judged | None:
+def _judged_key(goal: Settled) -> bytes:
+    return _JUDGED + sha256(_packed_settled(goal)).hexdigest()[:32].encode()
+
+
+def _forget_judged(page: Page, before: float = math.inf) -> None:
+    """Forget the goals that were judged before a time: they are judged again."""
+    for key, _ in list(page.items()):
+        if key.startswith(_JUDGED):
+            judged = _judged_of(page, key)
+            if judged is None or judged.at < before:
+                page.delete(key)
+
+
+def _judged_of(page: Page, key: bytes) -> Judged | None:
     raw = page.get(key)
     if raw is None:
         return None
@@ -290,7 +324,8 @@ def _packed_settled(settled: Settled, at: float = 0.0) -> bytes:
 
 def _drop_demands(page: Page, kept: KeptPolicy) -> None:
     """From here on, pages are sealed that only the new policy allows."""
-    page.delete(_JUDGED)
+    _forget_judged(page)
+    page.put(_DROPS, str(int(page.get(_DROPS) or b"0") + 1).encode())
     settled = _settled_of(page)
     if settled is not None:
         demands = settled.demands & kept.policy().demands

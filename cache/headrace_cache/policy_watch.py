@@ -109,11 +109,6 @@ class PolicyWatch:
         """Where it is kept."""
         return self._book
 
-    @property
-    def is_governed(self) -> bool:
-        """Whether there is any policy whose change must not go unseen."""
-        return self._file is not None or self.kept is not None
-
     def current(self) -> Policy:
         """The policy in force; it is never raised about, for what cannot be read denies all."""
         if self._clock.monotonic() >= self._next_look:
@@ -180,9 +175,9 @@ class Patrol:
         self._started = False
 
     def start(self) -> None:
-        """Start it, where there is a policy and it was not started before."""
-        watch = self._watch()
-        if not self._started and watch is not None and watch.is_governed:
+        """Start it, unless it was started before. Also where there is no policy yet: another
+        process that shares the cache folder may bring one."""
+        if not self._started:
             self._started = True
             start_new_thread(_patrol, (self._watch, self._closed, self._ended))
 

@@ -30,9 +30,10 @@ from headrace_cache.purge_records import PurgeRecords
 from headrace_cache.scope import Scope
 from headrace_cache.service import Purge
 from headrace_namespace.clock import Clock
-from headrace_namespace.errors import NotFound
+from headrace_namespace.errors import HeadraceError, NotFound
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
+from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name
 
 _log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Purging:
         #: nothing is left to do for.
         self._judge_again = 0.0
         self._settled: Settled | None = None
+        self._drops = 0
         self._failed = False
         self._goal = Settled(frozenset(), "")
         self._goal_of: tuple[Policy, Sequence[Mount]] | None = None
@@ -113,7 +115,9 @@ class Purging:
         if self._goal_of is None or self._goal_of[0] is not policy or self._goal_of[1] != mounts:
             self._goal, self._goal_of = Settled(policy.demands, _word_of(mounts)), (policy, mounts)
             self._judge_again = 0.0
-        goal = self._goal
+        goal, drops = self._goal, self._watch.book.drops()
+        if drops != self._drops:
+            self._settled = None  # while this process stood still, others may have sealed more
         if goal == self._settled or self._clock.monotonic() < self._judge_again:
             return
         known = self._watch.book.settled() or Settled(frozenset(), "")
@@ -128,14 +132,15 @@ class Purging:
             return
         self._watch.book.settle(self._watch.kept, goal)
         self._settled = self._own = goal
+        self._drops = drops
 
     def _purge_in_turn(
         self, goal: Settled, policy: Policy, new: Policy, other_mounts: bool
     ) -> bool:
         """Purge for the first or for the second time, or not yet; whether nothing is left to do."""
-        now, judged = self._clock.now(), self._watch.book.judged()
+        now, judged = self._clock.now(), self._watch.book.judged(goal)
         # This process sealed nothing under less, and some process purged for the same already.
-        second = self._own == goal and judged is not None and judged.goal == goal
+        second = self._own == goal and judged is not None
         age = now - judged.at if judged is not None else 0.0
         if second and 0 <= age < SETTLE_SECONDS:
             self._judge_again = self._clock.monotonic() + SETTLE_SECONDS - age
@@ -199,6 +204,7 @@ class _TodaysFolders:
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._known: dict[Name, tuple[Name, ...]] = {}
+        self._roots = _mount_roots(namespace)
 
     def of(self, scope: Scope) -> tuple[tuple[Name, ...], tuple[Name, ...]]:
         """The scope's folders as they were, and those that its objects have beyond by now."""
@@ -217,8 +223,24 @@ class _TodaysFolders:
                     known += tuple(Scope.of(root).folders)
             except NotFound:
                 known = ()  # no mount leads there now: the names of then are all that is known
+            # A mount of a single object in this folder gives that object a name elsewhere.
+            known += tuple(self._roots.get(folder.path, ()))
             self._known[folder] = known
         return known
+
+
+def _mount_roots(namespace: Namespace) -> dict[NamespacePath, set[Name]]:
+    """By folder: the folders of the other names that mounts give to what lies in it."""
+    roots: dict[NamespacePath, set[Name]] = {}
+    for mount in namespace.mounts:
+        try:
+            names = namespace.resolve(mount.path).names
+        except HeadraceError:
+            continue  # it was unmounted just now, or cannot be used here
+        for name in names:
+            others = roots.setdefault(name.path.parent, set())
+            others.update(Scope.of(names).folders)
+    return roots
 
 
 def _covers(

@@ -287,9 +287,18 @@ def test_what_was_purged_for_an_older_policy_says_nothing_of_a_newer_one(site: S
     watch = site.process()
     judged = Judged(Settled(watch.now.demands, "mounts"), 17.0)
     watch.book.judge(judged)
-    assert site.process().book.judged() == judged
+    assert site.process().book.judged(judged.goal) == judged
     site.write(text("any", epoch=6))
-    assert site.process().book.judged() is None
+    assert site.process().book.judged(judged.goal) is None
+
+
+def test_a_stale_file_binds_those_who_read_it_alone(site: Site, tmp_path: Path) -> None:
+    stale = tmp_path / "stale.toml"
+    stale.write_text(text("deny", epoch=1, folder="free", name="old"))
+    site.write(text("any", epoch=7))
+    assert decided(site.process().now, "free") is Persistence.SEALED_SSD
+    assert decided(site.process(file=stale).now, "free") is Persistence.DENY
+    assert decided(site.process().now, "free") is Persistence.SEALED_SSD
 
 
 def test_kept_policies_join_as_epochs_say() -> None:

@@ -381,6 +381,37 @@ def test_short_lived_processes_do_not_purge_each_others_pages_again_and_again(
     assert again.sealed(free)
 
 
+def test_processes_of_other_mounts_do_not_purge_each_others_pages_without_end(
+    start: Start,
+) -> None:
+    """Each has a goal of its own, and each comes to its end."""
+    one, other = start(), start(mounts=("/lake", "/also"))
+    one.rewrite(HR + rule("/**/*.pem", "deny"))
+    for _ in range(2):
+        for rig in (one, other):
+            rig.clock.sleep(LOOK_SECONDS)
+            rig.watch.look()
+            rig.settle_down()
+    (free,) = opened(one, "open/a")
+    for rig in (one, other, one, other):
+        rig.settle_down()
+    assert one.sealed(free)
+
+
+def test_a_process_that_stood_still_over_two_epochs_purges(start: Start) -> None:
+    write(start().file, HR)
+    still = start()
+    still.settle_down()
+    write(still.file, OPEN.replace("epoch = 1", "epoch = 2"))
+    loose = start()
+    (hr,) = opened(loose, "hr/a")
+    assert loose.sealed(hr)
+    write(still.file, HR.replace("epoch = 1", "epoch = 3"))
+    still.clock.sleep(LOOK_SECONDS)
+    still.watch.look()
+    assert not still.sealed(hr)
+
+
 def test_a_process_that_is_alone_purges_once(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "in-use.lock"
     first = start(company_file=file)
@@ -538,11 +569,12 @@ def test_the_patrol_looks_without_being_asked_and_ends_with_close(
         logging.getLogger("headrace_cache.policy_watch").disabled = False
 
 
-def test_without_any_policy_nobody_patrols(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("a thread was started")
-
-    monkeypatch.setattr("headrace_cache.policy_watch.start_new_thread", never)
-    patrol = Patrol(PolicyWatch(None, ManualClock()))
-    patrol.start()
-    patrol.close()
+def test_a_process_without_a_policy_patrols_for_one_that_another_brings(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr(
+        "headrace_cache.policy_watch.start_new_thread", lambda *given: begun.append(given)
+    )
+    Patrol(PolicyWatch(None, ManualClock())).start()
+    assert len(begun) == 1
