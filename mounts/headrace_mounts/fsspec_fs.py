@@ -183,6 +183,8 @@ class HeadraceFileSystem(WritingCalls):
         and the stores' errors.
         """
         if mode == "rb" and not args and kwargs.get("compression") is None:
+            if kwargs.get("for_disk"):
+                return _ForDisk(self.service.open(NamespacePath.parse(path)))
             return self._opened(path, kwargs.get("max_age"))
         if mode[:1] in ("w", "x", "a"):
             return self.open_for_writing(path, mode, **kwargs)
@@ -269,7 +271,14 @@ class HeadraceFileSystem(WritingCalls):
             with self._opened(rpath) as file:
                 if file.restricted:
                     _refuse_plain_copy(rpath)
-        AbstractFileSystem.get_file(self, rpath, lpath, *args, **kwargs)
+        kwargs["for_disk"] = not to_disk
+        try:
+            AbstractFileSystem.get_file(self, rpath, lpath, *args, **kwargs)
+        except PolicyDenied:
+            # It became restricted while it was copied: what lies on the disk of it must not stay.
+            if isinstance(lpath, str | os.PathLike) and os.path.isfile(lpath):  # pyright: ignore[reportUnknownArgumentType]
+                os.unlink(lpath)  # pyright: ignore[reportUnknownArgumentType]
+            raise
 
     # The same for event loops.
 
@@ -309,6 +318,16 @@ class HeadraceFileSystem(WritingCalls):
 
     async def _get_file(self, rpath: str, lpath: Any, **kwargs: Any) -> None:
         await on_thread(lambda: self.get_file(rpath, lpath, **kwargs))
+
+
+class _ForDisk(HeadraceFile):
+    """A file that is copied to a disk: refused as soon as the policy restricts it, also midway."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if self.restricted:
+            _refuse_plain_copy(self.path)
+        return data
 
 
 def _refuse_plain_copy(path: str) -> NoReturn:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.callbacks import Callback
 
 import headrace
 from headrace_mounts.connect import disconnect_all
@@ -310,6 +311,28 @@ def test_a_restricted_object_is_copied_to_disk_only_by_wish(
     assert not (tmp_path / "copy").exists() or (tmp_path / "copy").read_bytes() == b""
     fs.get_file(pay, str(tmp_path / "wished"), to_disk=True)
     assert (tmp_path / "wished").read_bytes().startswith(b"name,pay")
+
+
+def test_a_copy_to_disk_stops_when_its_object_becomes_restricted(
+    tmp_path: Path, silo: Path, config: dict[str, object]
+) -> None:
+    (silo / "big").write_bytes(os.urandom(24 << 20))
+    file = tmp_path / "rules.toml"
+    file.write_text(POLICY)
+    fs: Any = fsspec.filesystem("headrace", config={**config, "policy": {"file": str(file)}})
+
+    class Tighten(Callback):  # type: ignore[misc] # Any to the type checkers
+        def relative_update(self, inc: int = 1) -> None:
+            """After the first block: the rule is there, and this process has seen it."""
+            fresh = tmp_path / "fresh.toml"
+            fresh.write_text(POLICY.replace("/lake/hr/**", "/lake/big"))
+            os.replace(fresh, file)
+            service: Any = fs.service
+            service.reader()._policy.look()
+
+    with pytest.raises(PolicyDenied, match="may not be kept on a disk"):
+        fs.get_file("/lake/big", str(tmp_path / "copy"), callback=Tighten())
+    assert not (tmp_path / "copy").exists()
 
 
 def test_a_link_through_a_restricted_name_is_restricted(fs: Any, pay: str, silo: Path) -> None:
