@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.failures import sentence
+from headrace_namespace.errors import NotFound
 from tests.mounts.command_line import Site, make_site
 
 #: Far above what it takes, for machines that do much else.
@@ -62,6 +64,61 @@ def test_mv_renames_and_moves(site: Site) -> None:
     assert paths(site) == ["/data/moved/b", "/data/moved/e/c", "/data/z"]
 
 
+def test_an_exact_target_is_merged_and_never_gone_into(site: Site) -> None:
+    site.write("new/own", b"own")
+    site.write("new/b", b"old")
+    site.out("cp", "-rnT", "/data/d", "/data/new")
+    assert site.out("cat", "/data/new/b") == "old"
+    site.out("mv", "-T", "/data/d", "/data/new")
+    assert paths(site, "/data/new") == ["/data/new/b", "/data/new/e/c", "/data/new/own"]
+    assert site.out("cat", "/data/new/b") == "d/b"
+    assert not (site.root / "data/d").exists()
+    site.out("get", "-rT", "/data/new", ".")
+    assert (site.root / "e/c").read_bytes() == b"d/e/c"
+    site.out("put", "-rT", "e", "/data/new")
+    assert site.out("cat", "/data/new/c") == "d/e/c"
+    assert site.run("cp", "-T", "/data/a", "/data/new/b", "/data/z").returncode == 2
+
+
+def test_what_was_done_in_part_tells_how_to_go_on(site: Site) -> None:
+    (site.root / "data/d/dangling").symlink_to("e")
+    done = site.run("cp", "-r", "/data/d", "/data/new x")
+    assert done.returncode != 0
+    told = done.stderr.decode().splitlines()[-1]
+    assert told.startswith("headrace: go on with: headrace --config ")
+    assert told.endswith(" cp -r -n -T /data/d '/data/new x'")
+
+
+def test_what_is_wrong_with_the_places_is_said_once(site: Site) -> None:
+    for arguments, code, said in (
+        (["put", "/nonexist", "/data/x"], 4, "there is no file /nonexist on this machine"),
+        (["put", "/nonexist"], 2, "Missing argument 'TARGET': say where /nonexist is to go"),
+        (["cp", "/data/a"], 2, "Missing argument 'TARGET': say where /data/a is to go"),
+        (["mv", "/data/none", "/data/x"], 4, "/data/none"),
+        (["ls", "/data/none"], 4, "/data/none"),
+    ):
+        done = site.run(*arguments)
+        assert done.returncode == code, done.stderr
+        assert done.stderr.decode().startswith(f"headrace: {said}")
+        assert done.stderr.count(b"\n") == 1
+    store = "/srv/data/none"
+    assert sentence("/data/none", NotFound(f"{store} is not there")).startswith("/data/none: ")
+    assert sentence("/data/none", NotFound("/data/none.csv is")).startswith("/data/none: ")
+    assert sentence("/data/none", NotFound("no '/data/none'.")) == "no '/data/none'."
+    (site.root / "file").write_bytes(b"")
+    done = site.run("get", "-r", "/data/d", "file")
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"/data/d is a folder, and file is a file" in done.stderr
+
+
+def test_a_target_that_cannot_be_looked_at_is_a_failure_like_others(site: Site) -> None:
+    (site.root / "local").write_bytes(b"1")
+    for command, source in (("cp", "/data/a"), ("mv", "/data/a"), ("put", "local")):
+        said = site.json(command, source, "/gov/denied/x", code=3)
+        assert [failure["error"] for failure in said["failed"]] == ["PolicyDenied"]
+    assert paths(site)[0] == "/data/a"
+
+
 def test_rm_needs_r_for_folders_and_never_takes_a_mount(site: Site) -> None:
     folder = site.run("rm", "/data/d")
     assert folder.returncode == 1 and b"give -r" in folder.stderr
@@ -86,7 +143,9 @@ def test_rm_asks_on_a_terminal_before_it_removes_much(site: Site) -> None:
         assert select.select([terminal], [], [], PATIENCE_SECONDS)[0], shown
         shown += os.read(terminal, 4096)
     os.write(terminal, b"n\n")
-    assert process.wait() == 130
+    assert process.wait() == 1
+    shown = os.read(terminal, 4096)
+    assert b"nothing was removed" in shown and b"interrupted" not in shown
     os.close(terminal)
     assert len(os.listdir(site.root / "data/many")) == 1001
     site.out("rm", "-rf", "/data/many")
@@ -123,7 +182,7 @@ def test_put_and_get_are_each_others_inverse(site: Site) -> None:
     assert sorted(os.listdir(site.root / "back")) == ["big", "sub"]
     assert site.json("put", "local/big", "/data/put/")["objects"] == 1
     assert site.run("put", "local", "/data/p").returncode == 1
-    assert site.run("put", "none", "/data/p").returncode == 1
+    assert site.run("put", "none", "/data/p").returncode == 4
     assert site.run("get", "/data/none", "x").returncode == 4
     site.out("put", "-", "/data/from-stdin", given=b"piped")
     assert site.out("cat", "/data/from-stdin") == "piped"
@@ -145,3 +204,19 @@ def test_a_restricted_object_is_not_copied_to_a_looser_place(site: Site) -> None
     assert refused.returncode == 3
     assert site.run("rm", "/gov/denied/x").returncode == 3
     assert not (site.root / "data/pay.csv").exists()
+
+
+@pytest.mark.parametrize("jobs", ["1", "64"])
+def test_jobs_change_nothing_but_how_many_go_at_once(site: Site, jobs: str) -> None:
+    assert site.json("cp", "-r", "/data/d", "/gov/c", "--jobs", jobs)["objects"] == 2
+    (site.root / "gov/m").mkdir()
+    (site.root / "gov/m/own").write_bytes(b"")
+    assert site.json("mv", "-T", "/gov/c", "/gov/m", "--jobs", jobs)["objects"] == 2
+    assert site.json("rm", "-r", "/gov/m", "--jobs", jobs)["objects"] == 3
+    for number in range(100):
+        site.write(f"d/n{number}", b"%d" % number)
+    assert site.json("get", "-r", "/data/d", "out", "--jobs", jobs)["objects"] == 102
+    assert (site.root / "out/n7").stat().st_mode == (site.root / "headrace.toml").stat().st_mode
+    assert site.json("put", "-r", "out", "/gov/p", "--jobs", jobs)["objects"] == 102
+    assert (site.root / "gov/p/n99").read_bytes() == b"99"
+    assert site.run("rm", "-r", "/data/d", "--jobs", "0").returncode == 2

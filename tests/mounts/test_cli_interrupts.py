@@ -4,6 +4,7 @@ goes on."""
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
@@ -82,11 +83,29 @@ def wait_until(process: subprocess.Popen[bytes], happened: Callable[[], bool]) -
         pytest.fail(f"it ended with {code} before that")
 
 
-def interrupted(process: subprocess.Popen[bytes]) -> None:
-    """It ends as an interrupted command does."""
+def interrupted(process: subprocess.Popen[bytes]) -> str:
+    """It ends as an interrupted command does; the command that it tells to go on with."""
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    assert (process.returncode, out, err) == (130, b"", b"headrace: interrupted\n")
+    assert (process.returncode, out) == (130, b""), err
+    said, _, told = err.decode().partition("; go on with: ")
+    assert said.rstrip("\n") == "headrace: interrupted"
+    assert err.endswith(b"\n")
+    return told.rstrip("\n")
+
+
+def go_on(site: Site, told: str, *expected: str) -> None:
+    """Do what was told, word by word, and see that this ends it."""
+    name, *words = shlex.split(told)
+    assert name == "headrace"
+    assert words == ["--config", str(site.root / "headrace.toml"), *expected]
+    assert site.out(*words[2:]) != ""
+
+
+def whole(folder: Path) -> None:
+    """All is there, in its place, and nothing else."""
+    assert sorted(os.listdir(folder)) == [f"{number:05}" for number in range(MANY)]
+    assert all(file.read_bytes() == CONTENT for file in folder.iterdir())
 
 
 def test_warm_keeps_what_it_brought_and_goes_on(site: Site) -> None:
@@ -104,15 +123,37 @@ def test_warm_keeps_what_it_brought_and_goes_on(site: Site) -> None:
     assert rest["bytes_fetched"] == (MANY - tier["objects"]) * len(CONTENT)
 
 
-def test_cp_leaves_whole_files_alone(site: Site) -> None:
+def test_cp_is_gone_on_with_by_the_command_that_it_tells(site: Site) -> None:
     target = site.root / "data/copy"
     process = start(site, "cp", "-r", "/data/many", "/data/copy")
     wait_until(process, lambda: target.is_dir() and any(target.iterdir()))
-    interrupted(process)
+    told = interrupted(process)
     copied = list(target.iterdir())
     assert 0 < len(copied) < MANY
     assert all(file.read_bytes() == CONTENT for file in copied)
-    assert site.json("cp", "-r", "/data/many/", "/data/again")["objects"] == MANY
+    go_on(site, told, "cp", "-r", "-n", "-T", "/data/many", "/data/copy")
+    whole(target)
+
+
+def test_mv_moves_the_rest_by_the_command_that_it_tells(site: Site) -> None:
+    # One folder cannot take the place of another in one step, so each file is moved by itself.
+    target = site.root / "gov/moved"
+    target.mkdir()
+    (target / "00000").write_bytes(b"old")
+    process = start(site, "mv", "-T", "/data/many", "/gov/moved")
+    wait_until(process, lambda: len(os.listdir(target)) > 1)
+    go_on(site, interrupted(process), "mv", "-T", "/data/many", "/gov/moved")
+    whole(target)
+    assert not (site.root / "data/many").exists()
+
+
+def test_a_copy_into_a_folder_goes_on_there(site: Site) -> None:
+    (site.root / "gov/into").mkdir()
+    target = site.root / "gov/into/many"
+    process = start(site, "cp", "-r", "/data/many", "/gov/into")
+    wait_until(process, lambda: target.is_dir() and any(target.iterdir()))
+    go_on(site, interrupted(process), "cp", "-r", "/data/many", "/gov/into/")
+    whole(target)
 
 
 def test_rm_can_be_made_again(site: Site) -> None:
@@ -124,13 +165,24 @@ def test_rm_can_be_made_again(site: Site) -> None:
     assert not folder.exists()
 
 
-def test_get_leaves_no_half_file(site: Site) -> None:
+def test_get_is_gone_on_with_by_the_command_that_it_tells(site: Site) -> None:
     target = site.root / "out"
     process = start(site, "get", "-r", "/data/many", "out")
     wait_until(process, lambda: target.is_dir() and any(target.iterdir()))
-    interrupted(process)
+    told = interrupted(process)
     for file in target.iterdir():
         assert file.read_bytes() == CONTENT
+    go_on(site, told, "get", "-r", "-n", "-T", "/data/many", "out")
+    whole(target)
+
+
+def test_put_is_gone_on_with_by_the_command_that_it_tells(site: Site) -> None:
+    (site.root / "data/many").rename(site.root / "-own")
+    target = site.root / "data/new"
+    process = start(site, "put", "-r", "--", "-own", "/data/new")
+    wait_until(process, lambda: target.is_dir() and any(target.iterdir()))
+    go_on(site, interrupted(process), "put", "-r", "-n", "-T", "--", "-own", "/data/new")
+    whole(target)
 
 
 def test_put_leaves_nothing_of_what_was_not_all_there(site: Site) -> None:
@@ -138,5 +190,5 @@ def test_put_leaves_nothing_of_what_was_not_all_there(site: Site) -> None:
     assert process.stdin is not None
     process.stdin.write(bytes(40 << 20))
     process.stdin.flush()
-    interrupted(process)
+    assert interrupted(process) == ""
     assert sorted(os.listdir(site.root / "data")) == ["many"]

@@ -35,7 +35,7 @@ CALLS: dict[str, list[tuple[int, list[str]]]] = {
     "unpin": [(0, ["unpin", "/data/a"])],
     "why": [(0, ["why", "/data/a"]), (0, ["why", "/gov/hr/pay.csv"])],
     "status": [(0, ["status"])],
-    "put": [(0, ["put", "policy.toml", "/data/p"]), (1, ["put", "none", "/data/p"])],
+    "put": [(0, ["put", "policy.toml", "/data/p"]), (4, ["put", "none", "/data/p"])],
     "get": [(0, ["get", "/data/a", "local"]), (4, ["get", "/data/none", "local"])],
     "cp": [(0, ["cp", "/data/a", "/data/b"]), (4, ["cp", "/data/none", "/data/b"])],
     "mv": [(0, ["mv", "/data/a", "/data/b"])],

@@ -116,3 +116,21 @@ def test_folders_may_be_nested_deeper_than_python_calls() -> None:
     assert sum(1 for _ in Walk(rig.service, None).entries(root)) == 1501
     assert [s for _, s, _ in Walk(rig.service, None).sums(root)] == [1] * 1501
     rig.service.close()
+
+
+def test_an_error_of_one_path_ends_only_that_one(site: Site) -> None:
+    site.write("denied/x")
+    for command in ("stat", "cat", "du", "mkdir"):
+        good = ["/data/m", "/data/n"] if command == "mkdir" else ["/data/a", "/data/z"]
+        done = site.run(command, good[0], "/data/none/x", good[1], "/data/none/y")
+        assert done.returncode == 4, done.stderr
+        first, second = done.stderr.splitlines()
+        assert b"/data/none/x" in first and b"/data/none/y" in second
+        if command == "mkdir":
+            assert (site.root / "data/m").is_dir() and (site.root / "data/n").is_dir()
+        elif command == "cat":
+            assert done.stdout == bytes(11)
+        else:
+            assert done.stdout.count(b"/data/a") == done.stdout.count(b"/data/z") == 1
+        mixed = site.run(command, "/data/none/x", "/gov/denied/x")
+        assert mixed.returncode == 1, (command, mixed.stderr)

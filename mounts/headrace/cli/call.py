@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from headrace.cli.local_path import LOCAL_FILE
+
 if TYPE_CHECKING:
     from headrace_cache.service import CacheService
 
@@ -21,6 +23,8 @@ class Call:
         self.debug = debug
         self.log_level: str | None = None
         self.log_format: str | None = None
+        #: The command that goes on with what an interrupt leaves, for the message that tells of it.
+        self.go_on: str | None = None
         self._connected = False
 
     def service(self) -> CacheService:
@@ -76,6 +80,7 @@ def add_global_options(command: click.Command) -> None:
     command.params += [
         click.Option(
             ["--config"],
+            type=LOCAL_FILE,
             metavar="FILE",
             expose_value=False,
             callback=note_config,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
-from headrace.cli.exit_codes import WORKING
+from headrace.cli.each import each
+from headrace.cli.exit_codes import FAILED, WORKING
+from headrace.cli.going_on import Rest, no_target_directory, require_one_name, tell_rest
 from headrace.cli.printing import escaped, print_json
 from headrace.cli.progress import Note
+from headrace.cli.side_by_side import jobs_option
+from headrace.cli.streams import complain
 from headrace.cli.tree_path import TREE_PATH
 from headrace.cli.work import Tally, working
+from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
     AlreadyExists,
     ConfigError,
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 #: Removing more than this is asked about on a terminal: a slip of the fingers costs the most there.
 ASK_ABOVE = 1000
 
-_sources = click.argument("sources", type=TREE_PATH, nargs=-1, required=True, metavar="SOURCE...")
+_sources = click.argument("sources", type=TREE_PATH, nargs=-1, metavar="SOURCE...")
 _no_clobber = click.option(
     "-n", "--no-clobber", is_flag=True, help="Leave alone what is there already."
 )
@@ -47,6 +53,8 @@ _no_clobber = click.option(
 @click.argument("target", type=TREE_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Folders with all that is in them.")
 @_no_clobber
+@no_target_directory
+@jobs_option
 @json_option
 @pass_call
 def cp(
@@ -55,6 +63,8 @@ def cp(
     target: str,
     recursive: bool,
     no_clobber: bool,
+    exact: bool,
+    jobs: int,
     as_json: bool,
 ) -> int:
     """Copy objects within the tree, also from store to store.
@@ -69,9 +79,10 @@ def cp(
     def copy(source: NamespacePath, place: NamespacePath, note: Note) -> Work:
         if not recursive and service.stat(source).is_folder:
             raise IsFolder(f"{source} is a folder", path=source.text, hint="give -r")
-        return copy_tree(service, source, place, note, exclusive=no_clobber)
+        return copy_tree(service, source, place, note, exclusive=no_clobber, jobs=jobs)
 
-    return _to_target(service, sources, target, "copied", copy, no_clobber, as_json)
+    how = _How("copied", copy, ("cp", "-r") if recursive else None, no_clobber, exact, as_json)
+    return _to_target(call, service, sources, target, how)
 
 
 @click.command(
@@ -82,12 +93,23 @@ def cp(
 @_sources
 @click.argument("target", type=TREE_PATH)
 @_no_clobber
+@no_target_directory
+@jobs_option
 @json_option
 @pass_call
-def mv(call: Call, sources: tuple[str, ...], target: str, no_clobber: bool, as_json: bool) -> int:
+def mv(
+    call: Call,
+    sources: tuple[str, ...],
+    target: str,
+    no_clobber: bool,
+    exact: bool,
+    jobs: int,
+    as_json: bool,
+) -> int:
     """Give objects and folders other names.
 
-    In one step where their store can; else each is copied and, when all have arrived, removed.
+    In one step where their store can; else object by object: each is removed when it has arrived.
+    With -T, a folder is moved into a folder that has its new name already.
     """
     from headrace_mounts.tree_work import move_tree
 
@@ -95,11 +117,12 @@ def mv(call: Call, sources: tuple[str, ...], target: str, no_clobber: bool, as_j
 
     def move(source: NamespacePath, place: NamespacePath, note: Note) -> Work:
         _refuse_mount(service, source)
-        if no_clobber and _exists(service, place):
+        if no_clobber and _entry(service, place):
             raise AlreadyExists(f"{place} is there already", path=place.text)
-        return move_tree(service, source, place, note)
+        return move_tree(service, source, place, note, merge=exact, jobs=jobs)
 
-    return _to_target(service, sources, target, "moved", move, no_clobber, as_json)
+    how = _How("moved", move, ("mv",), no_clobber, exact, as_json)
+    return _to_target(call, service, sources, target, how)
 
 
 @click.command(
@@ -112,9 +135,12 @@ def mv(call: Call, sources: tuple[str, ...], target: str, no_clobber: bool, as_j
 @click.option(
     "-f", "--force", is_flag=True, help="Ask nothing, and say nothing of what is not there."
 )
+@jobs_option
 @json_option
 @pass_call
-def rm(call: Call, paths: tuple[str, ...], recursive: bool, force: bool, as_json: bool) -> int:
+def rm(
+    call: Call, paths: tuple[str, ...], recursive: bool, force: bool, jobs: int, as_json: bool
+) -> int:
     """Remove objects and folders.
 
     They are removed from their stores, not only from the tree.
@@ -127,14 +153,17 @@ def rm(call: Call, paths: tuple[str, ...], recursive: bool, force: bool, as_json
     if recursive and not force and sys.stdin.isatty() and sys.stderr.isatty():
         for path in map(NamespacePath.parse, paths):
             _refuse_mount(service, path)
-            _ask(service, path)
+            if not _agreed(service, path):
+                complain("nothing was removed")
+                return FAILED
     with working("removed", as_json) as (tally, note):
         for path in map(NamespacePath.parse, paths):
             try:
                 _refuse_mount(service, path)
                 if not recursive and service.stat(path).is_folder:
                     raise IsFolder(f"{path} is a folder", path=path.text, hint="give -r")
-                _count(tally, remove_tree(service, path, _after(tally, note)), ignored=())
+                removed = remove_tree(service, path, _after(tally, note), jobs=jobs)
+                _count(tally, removed, ignored=())
             except NotFound as error:
                 if not force:
                     tally.fail(path, error)
@@ -150,41 +179,74 @@ def rm(call: Call, paths: tuple[str, ...], recursive: bool, force: bool, as_json
 )
 @json_option
 @pass_call
-def mkdir(call: Call, paths: tuple[str, ...], parents: bool, as_json: bool) -> None:
+def mkdir(call: Call, paths: tuple[str, ...], parents: bool, as_json: bool) -> int:
     """Make folders.
 
     Of stores without folders, such as S3, an empty one is marked by an object of no bytes.
     """
     service = call.service()
-    for path in map(NamespacePath.parse, paths):
+
+    def make(path: NamespacePath) -> None:
         if not parents and not service.stat(path.parent).is_folder:
             raise NotFound(f"{path.parent} is no folder", path=path.text)
         service.make_folder(path, exist_ok=parents)
         if as_json:
             print_json({"path": path.text})
 
+    return each(paths, make)
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is done from each source to its place, and how: the command's options."""
+
+    word: str
+    work: Callable[[NamespacePath, NamespacePath, Note], Work]
+    #: The command that goes on after an interrupt; None where the same one does.
+    again: tuple[str, ...] | None
+    no_clobber: bool
+    exact: bool
+    as_json: bool
+
+    def options(self, fresh: bool) -> tuple[str, ...]:
+        """The words that go on. What was copied to where nothing was is whole: it is left alone;
+        what was moved is at its source no longer."""
+        again = self.again or ()
+        if again[:1] == ("mv",) and fresh:
+            return again
+        return (*again, "-n") if self.no_clobber or fresh else again
+
 
 def _to_target(
-    service: CacheService,
-    sources: tuple[str, ...],
-    target: str,
-    word: str,
-    work: Callable[[NamespacePath, NamespacePath, Note], Work],
-    no_clobber: bool,
-    as_json: bool,
+    call: Call, service: CacheService, sources: tuple[str, ...], target: str, how: _How
 ) -> int:
-    """Do `work` from each source to its place; an error of one ends only that one."""
+    """Do the work from each source to its place; an error of one ends only that one."""
+    require_one_name(sources, target, how.exact)
     place = NamespacePath.parse(target)
-    into = target.endswith("/") or len(sources) > 1 or _is_folder(service, place)
-    ignored = (AlreadyExists,) if no_clobber else ()
-    with working(word, as_json) as (tally, note):
-        for source in map(NamespacePath.parse, sources):
+    ignored = (AlreadyExists,) if how.no_clobber else ()
+    with working(how.word, how.as_json) as (tally, note):
+        try:
+            there = _entry(service, place)
+        except HeadraceError as error:
+            tally.fail(place, error)
+            sources = ()
+            there = None
+        into = not how.exact and (
+            target.endswith("/") or len(sources) > 1 or (there is not None and there.is_folder)
+        )
+        options = how.options(fresh=there is None and not into)
+        rest = Rest(call, options, sources if how.again else (), target, into)
+        for text in sources:
+            source, failures = NamespacePath.parse(text), tally.failures
             try:
-                there = place.child(source.name) if into and source.name else place
-                _count(tally, work(source, there, _after(tally, note)), ignored)
+                to = place.child(source.name) if into and source.name else place
+                _count(tally, how.work(source, to, _after(tally, note)), ignored)
             except HeadraceError as error:
                 if not isinstance(error, ignored):
                     tally.fail(source, error)
+            if how.again and tally.failures == failures:
+                rest.done(text)
+    tell_rest(call, tally)
     return tally.code
 
 
@@ -213,26 +275,17 @@ def _refuse_mount(service: CacheService, path: NamespacePath) -> None:
             )
 
 
-def _ask(service: CacheService, path: NamespacePath) -> None:
-    """Ask before much is removed. Raises click.Abort for a no."""
+def _agreed(service: CacheService, path: NamespacePath) -> bool:
+    """Ask before much is removed."""
     from headrace_mounts.selecting import objects_below
 
     some = sum(1 for _ in itertools.islice(objects_below(service, path), ASK_ABOVE + 1))
-    if some > ASK_ABOVE:
-        question = f"{escaped(path.text)} holds more than {ASK_ABOVE:,} objects; remove them?"
-        click.confirm(question, abort=True, err=True)
+    question = f"{escaped(path.text)} holds more than {ASK_ABOVE:,} objects; remove them?"
+    return some <= ASK_ABOVE or click.confirm(question, err=True)
 
 
-def _is_folder(service: CacheService, path: NamespacePath) -> bool:
+def _entry(service: CacheService, path: NamespacePath) -> Entry | None:
     try:
-        return service.stat(path).is_folder
+        return service.stat(path)
     except NotFound:
-        return False
-
-
-def _exists(service: CacheService, path: NamespacePath) -> bool:
-    try:
-        service.stat(path)
-    except NotFound:
-        return False
-    return True
+        return None

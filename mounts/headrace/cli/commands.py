@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from headrace.cli.call import Call
 from headrace.cli.exit_codes import MEANINGS
 from headrace.cli.interrupts import remembered_interrupts
 
@@ -32,10 +33,12 @@ class Described(click.Command):
             formatter.write_dl([(str(code), MEANINGS[code]) for code in self.codes])
 
 
-def _abort() -> click.Abort:
+def _abort(context: click.Context) -> click.Abort:
     if sys.stderr.isatty():
         sys.stderr.write("\n")
-    return click.Abort()
+    call = context.find_object(Call)
+    rest = call.go_on if call else None
+    return click.Abort(f"go on with: {rest}") if rest else click.Abort()
 
 
 class Sectioned(click.Group):
@@ -50,13 +53,13 @@ class Sectioned(click.Group):
             try:
                 answer: object = super().invoke(ctx)
             except KeyboardInterrupt as error:
-                raise _abort() from error
+                raise _abort(ctx) from error
             except Exception as error:
                 if interrupted():
-                    raise _abort() from error
+                    raise _abort(ctx) from error
                 raise
             if interrupted():
-                raise _abort()
+                raise _abort(ctx)
             return answer
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -11,6 +11,7 @@ import click
 from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
 from headrace.cli.exit_codes import DONE, WORKING, WRONG_USE
+from headrace.cli.local_path import LOCAL_FILE
 from headrace.cli.printing import escaped, print_facts, print_json, print_table
 from headrace.cli.tree_path import TREE_PATH
 from headrace_namespace.errors import ConfigError
@@ -28,7 +29,7 @@ def policy() -> None:
 @policy.command(
     cls=Described, examples=("headrace policy check policy.toml",), codes=(DONE, WRONG_USE)
 )
-@click.argument("file")
+@click.argument("file", type=LOCAL_FILE)
 @json_option
 def check(file: str, as_json: bool) -> None:
     """Check a policy file; no configuration is needed."""

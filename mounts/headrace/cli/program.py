@@ -20,6 +20,7 @@ from headrace.cli.exit_codes import (
     WRONG_USE,
     exit_code,
 )
+from headrace.cli.failures import sentence
 from headrace.cli.holding import drop, pin, unpin, why
 from headrace.cli.mounting import mount, mounts, unmount
 from headrace.cli.policy import policy
@@ -85,8 +86,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(arguments, prog_name="headrace", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else DONE
-    except (KeyboardInterrupt, click.Abort):
-        complain("interrupted")
+    except (KeyboardInterrupt, click.Abort) as error:
+        complain(f"interrupted; {error}" if str(error) else "interrupted")
         return INTERRUPTED
     except OutputUnwanted:
         # Nothing more can be said on that pipe.
@@ -120,4 +121,4 @@ def _sentence(error: HeadraceError) -> str:
     said = str(error)
     if isinstance(error, ConfigError):
         return "\n".join(map(escaped, said.split("\n"))).rstrip()
-    return escaped(said if not error.path or error.path in said else f"{error.path}: {said}")
+    return sentence(error.path, error) if error.path else escaped(said)

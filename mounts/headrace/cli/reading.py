@@ -11,6 +11,7 @@ import click
 
 from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
+from headrace.cli.each import each
 from headrace.cli.exit_codes import READING
 from headrace.cli.mounting import note_empty
 from headrace.cli.printing import escaped, print_facts, print_json, shown_time
@@ -53,15 +54,17 @@ def ls(call: Call, path: str, long: bool, as_json: bool) -> None:
 @click.argument("paths", type=TREE_PATH, nargs=-1, required=True, metavar="PATH...")
 @json_option
 @pass_call
-def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> None:
+def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> int:
     """Show what paths are: type, size, time, version and mount."""
     service = call.service()
-    for number, path in enumerate(paths):
-        entry = service.stat(NamespacePath.parse(path))
+    shown = itertools.count()
+
+    def show(path: NamespacePath) -> None:
+        entry = service.stat(path)
         if as_json:
             print_json(entry.facts())
-            continue
-        if number:
+            return
+        if next(shown):
             sys.stdout.write("\n")
         version = entry.version
         print_facts(
@@ -75,6 +78,8 @@ def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> None:
             }
         )
 
+    return each(paths, show)
+
 
 @click.command(
     cls=Described, examples=("headrace cat --length 1MiB /lake/big.csv | head",), codes=READING
@@ -87,18 +92,21 @@ def stat(call: Call, paths: tuple[str, ...], as_json: bool) -> None:
     "--length", type=parse_bytes, metavar="BYTES", help="How much to write of each file, as 1MiB."
 )
 @pass_call
-def cat(call: Call, paths: tuple[str, ...], offset: int, length: int | None) -> None:
+def cat(call: Call, paths: tuple[str, ...], offset: int, length: int | None) -> int:
     """Write the bytes of files to standard output."""
     service = call.service()
     piece = memoryview(bytearray(PIECE_BYTES))
-    for path in paths:
-        with closing(service.open(NamespacePath.parse(path))) as opened:
+
+    def write(path: NamespacePath) -> None:
+        with closing(service.open(path)) as opened:
             end = opened.version.size
             stop = end if length is None else min(end, offset + length)
             for start in range(offset, stop, PIECE_BYTES):
                 target = piece[: min(PIECE_BYTES, stop - start)]
                 count = opened.read_into(start, target)
                 sys.stdout.buffer.write(target[:count])
+
+    return each(paths, write)
 
 
 def by_name(entries: Iterator[Entry]) -> Iterator[Entry]:

@@ -12,7 +12,8 @@ import click
 
 from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
-from headrace.cli.exit_codes import READING
+from headrace.cli.each import each
+from headrace.cli.exit_codes import DONE, FAILED, READING
 from headrace.cli.failures import sentence, shared_code
 from headrace.cli.printing import escaped, print_json
 from headrace.cli.reading import by_name, shown_name
@@ -98,10 +99,11 @@ def du(call: Call, paths: tuple[str, ...], summarize: bool, human: bool, as_json
     With --json, one folder a line, as `stat` shows it, `size` its sum and `objects` their number.
     """
     service = call.service()
-    code = 0
-    for text in paths:
-        path = NamespacePath.parse(text)
+    walks: list[Walk] = []
+
+    def sum_up(path: NamespacePath) -> None:
         walk = Walk(service, None)
+        walks.append(walk)
         for entry, size, objects in walk.sums(path):
             if summarize and entry.path != path:
                 continue
@@ -110,8 +112,9 @@ def du(call: Call, paths: tuple[str, ...], summarize: bool, human: bool, as_json
             else:
                 shown = format_bytes(size) if human else str(size)
                 sys.stdout.write(f"{shown:>14}  {objects:>9}  {escaped(entry.path.text)}\n")
-        code = code or walk.code()
-    return code
+
+    codes = {each(paths, sum_up), *(walk.code() for walk in walks)} - {DONE}
+    return DONE if not codes else codes.pop() if len(codes) == 1 else FAILED
 
 
 class Walk:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -15,13 +16,18 @@ import click
 from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
 from headrace.cli.exit_codes import WORKING
+from headrace.cli.going_on import Rest, no_target_directory, require_one_name, tell_rest
+from headrace.cli.local_path import LOCAL_FILE, source_then_target
 from headrace.cli.progress import Note
+from headrace.cli.side_by_side import SideBySide, jobs_option
 from headrace.cli.tree_path import TREE_PATH
 from headrace.cli.work import Tally, working
+from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
     AlreadyExists,
     HeadraceError,
     IsFolder,
+    NotFolder,
     NotFound,
     PolicyDenied,
 )
@@ -43,10 +49,14 @@ PIECE_BYTES = 8 << 20
     ),
     codes=WORKING,
 )
-@click.argument("sources", nargs=-1, required=True, metavar="FILE...")
+@click.argument(
+    "sources", nargs=-1, metavar="FILE...", shell_complete=source_then_target(LOCAL_FILE, TREE_PATH)
+)
 @click.argument("target", type=TREE_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Folders with all that is in them.")
 @click.option("-n", "--no-clobber", is_flag=True, help="Leave alone what is there already.")
+@no_target_directory
+@jobs_option
 @json_option
 @pass_call
 def put(
@@ -55,6 +65,8 @@ def put(
     target: str,
     recursive: bool,
     no_clobber: bool,
+    exact: bool,
+    jobs: int,
     as_json: bool,
 ) -> int:
     """Write files of this machine into the tree.
@@ -62,25 +74,31 @@ def put(
     FILE - is standard input. Where the target is a folder, or ends with a slash, each goes into it
     under its own name. Nobody sees an object before it is written whole.
     """
+    require_one_name(sources, target, exact)
     service = call.service()
-    into = target.endswith("/") or len(sources) > 1 or _is_folder(service, target)
+    place = NamespacePath.parse(target)
     with working("written", as_json) as (tally, note):
+        try:
+            there = _entry(service, place)
+        except HeadraceError as error:
+            tally.fail(place, error)
+            sources, there = (), None
+        into = not exact and (
+            target.endswith("/") or len(sources) > 1 or (there is not None and there.is_folder)
+        )
+        if into and "-" in sources:
+            raise click.UsageError("standard input has no name: say the object's own path")
+        # What was written to where nothing was is whole, and need not be written again.
+        left_alone = no_clobber or (there is None and not into)
+        options = ("put", "-r", "-n") if left_alone else ("put", "-r")
+        rest = Rest(call, options, sources if recursive else (), target, into)
         for source in sources:
-            path = NamespacePath.parse(target)
-            if source == "-":
-                if into:
-                    raise click.UsageError("standard input has no name: say the object's own path")
-                with open(0, "rb", closefd=False) as file:
-                    _put(service, file, path, no_clobber, tally, note)
-                continue
-            local = Path(source)
-            if into:
-                path = path.child(Path(os.path.abspath(source)).name)
-            if local.is_dir() and not recursive:
-                tally.fail(path, IsFolder(f"{source} is a folder", hint="give -r", path=source))
-                continue
-            for file_name, relative in _files_below(local):
-                _put_file(service, file_name, path.below(relative), no_clobber, tally, note)
+            failures = tally.failures
+            path = place.child(Path(os.path.abspath(source)).name) if into else place
+            _put_all(service, source, path, recursive, no_clobber, jobs, tally, note)
+            if recursive and tally.failures == failures:
+                rest.done(source)
+    tell_rest(call, tally)
     return tally.code
 
 
@@ -89,11 +107,15 @@ def put(
     examples=("headrace get /lake/reports/2026.csv .", "headrace get -r /lake/2026 ./2026"),
     codes=WORKING,
 )
-@click.argument("sources", type=TREE_PATH, nargs=-1, required=True, metavar="PATH...")
-@click.argument("target", type=click.Path())
+@click.argument(
+    "sources", nargs=-1, metavar="PATH...", shell_complete=source_then_target(TREE_PATH, LOCAL_FILE)
+)
+@click.argument("target", type=LOCAL_FILE)
 @click.option("-r", "--recursive", is_flag=True, help="Folders with all that is in them.")
 @click.option("-n", "--no-clobber", is_flag=True, help="Leave alone what is there already.")
 @click.option("--to-disk", is_flag=True, help="Also what the policy keeps from every disk.")
+@no_target_directory
+@jobs_option
 @json_option
 @pass_call
 def get(
@@ -103,6 +125,8 @@ def get(
     recursive: bool,
     no_clobber: bool,
     to_disk: bool,
+    exact: bool,
+    jobs: int,
     as_json: bool,
 ) -> int:
     """Write objects of the tree to files of this machine.
@@ -110,21 +134,61 @@ def get(
     What the policy keeps in memory only is refused, for a file would leave it on this disk, unless
     --to-disk says that you may. A file takes its place when it is whole.
     """
+    require_one_name(sources, target, exact)
     service = call.service()
     folder = Path(target)
-    into = target.endswith("/") or len(sources) > 1 or folder.is_dir()
+    into = not exact and (target.endswith("/") or len(sources) > 1 or folder.is_dir())
+    options = ["get", *(("-r",) if recursive else ()), *(("--to-disk",) if to_disk else ())]
+    if no_clobber or not (into or folder.exists()):
+        options.append("-n")
+    rest = Rest(call, options, sources if recursive else (), target, into)
     with working("written", as_json) as (tally, note):
         for source in sources:
-            path = NamespacePath.parse(source)
+            path, failures = NamespacePath.parse(source), tally.failures
             place = folder / path.name if into else folder
             try:
-                if service.stat(path).is_folder and not recursive:
-                    raise IsFolder(f"{path} is a folder", path=path.text, hint="give -r")
+                if service.stat(path).is_folder:
+                    if not recursive:
+                        raise IsFolder(f"{path} is a folder", path=path.text, hint="give -r")
+                    if place.exists() and not place.is_dir():
+                        raise NotFolder(
+                            f"{path} is a folder, and {place} is a file",
+                            path=path.text,
+                            hint="name a folder, or what is not there yet",
+                        )
+                _get_all(service, path, place, no_clobber, to_disk, jobs, tally, note)
             except HeadraceError as error:
                 tally.fail(path, error)
-                continue
-            _get_all(service, path, place, no_clobber, to_disk, tally, note)
+            if recursive and tally.failures == failures:
+                rest.done(source)
+    tell_rest(call, tally)
     return tally.code
+
+
+def _put_all(
+    service: CacheService,
+    source: str,
+    path: NamespacePath,
+    recursive: bool,
+    exclusive: bool,
+    jobs: int,
+    tally: Tally,
+    note: Note,
+) -> None:
+    """A file, a folder with all below it, or standard input."""
+    many = SideBySide(jobs)
+    if source == "-":
+        with open(0, "rb", closefd=False) as file:
+            _put(service, file, path, exclusive, many, tally, note)
+        return
+    local = Path(source)
+    if local.is_dir() and not recursive:
+        tally.fail(local, IsFolder(f"{source} is a folder", hint="give -r", path=source))
+        return
+    many.run(
+        partial(_put_file, service, name, path.below(relative), exclusive, many, tally, note)
+        for name, relative in _files_below(local)
+    )
 
 
 def _put_file(
@@ -132,16 +196,21 @@ def _put_file(
     file_name: Path,
     path: NamespacePath,
     exclusive: bool,
+    many: SideBySide,
     tally: Tally,
     note: Note,
 ) -> None:
     try:
         file = file_name.open("rb")
+    except FileNotFoundError:
+        missing = NotFound(f"there is no file {file_name} on this machine", path=str(file_name))
+        tally.fail(file_name, missing)
+        return
     except OSError as error:
-        tally.fail(path, error)
+        tally.fail(file_name, error)
         return
     with file:
-        _put(service, file, path, exclusive, tally, note)
+        _put(service, file, path, exclusive, many, tally, note)
 
 
 def _put(
@@ -149,6 +218,7 @@ def _put(
     file: IO[bytes],
     path: NamespacePath,
     exclusive: bool,
+    many: SideBySide,
     tally: Tally,
     note: Note,
 ) -> None:
@@ -157,12 +227,15 @@ def _put(
         writer = service.create(path, exclusive=exclusive)
         try:
             while data := file.read(PIECE_BYTES):
+                many.check()
                 writer.write(memoryview(data))
-                note(tally.objects, tally.bytes + writer.written)
+                note(tally.objects, tally.moving(len(data)))
             writer.commit()
         except BaseException:
             writer.abort()
             raise
+        finally:
+            tally.moving(-writer.written)
     except AlreadyExists as error:
         if not exclusive:
             tally.fail(path, error)
@@ -178,51 +251,79 @@ def _get_all(
     place: Path,
     no_clobber: bool,
     to_disk: bool,
+    jobs: int,
     tally: Tally,
     note: Note,
 ) -> None:
     from headrace_mounts.selecting import Unlisted, objects_below
 
     entry = service.stat(path)
-    for found in objects_below(service, path) if entry.is_folder else (entry,):
-        if isinstance(found, Unlisted):
-            tally.fail(found.path, found.error)
-            continue
-        relative = found.path.relative_to(path)
-        file = place / relative if relative else place
-        if no_clobber and file.exists():
-            continue
+    many, mode = SideBySide(jobs), 0o666 & ~_umask()
+
+    def bring(source: NamespacePath, file: Path) -> None:
         try:
-            _get(service, found.path, file, to_disk, tally, note)
+            _get(service, source, file, to_disk, mode, many, tally, note)
         except (HeadraceError, OSError) as error:
-            tally.fail(found.path, error)
+            tally.fail(source, error)
+
+    def steps() -> Iterator[Callable[[], None]]:
+        for found in objects_below(service, path) if entry.is_folder else (entry,):
+            if isinstance(found, Unlisted):
+                tally.fail(found.path, found.error)
+                continue
+            relative = found.path.relative_to(path)
+            file = place / relative if relative else place
+            if not (no_clobber and file.exists()):
+                yield partial(bring, found.path, file)
+
+    many.run(steps())
 
 
 def _get(
-    service: CacheService, path: NamespacePath, file: Path, to_disk: bool, tally: Tally, note: Note
+    service: CacheService,
+    path: NamespacePath,
+    file: Path,
+    to_disk: bool,
+    mode: int,
+    many: SideBySide,
+    tally: Tally,
+    note: Note,
 ) -> None:
     """One file: written beside its place, then moved there; of a failure nothing is left."""
     with closing(service.open(path)) as opened:
-        if opened.restricted and not to_disk:
-            raise PolicyDenied(
-                f"the policy keeps {path} from every disk",
-                path=path.text,
-                hint="headrace cat it into a program, or give --to-disk if you may",
-            )
+
+        def check() -> None:
+            """The policy may change while the file is copied."""
+            if opened.restricted and not to_disk:
+                raise PolicyDenied(
+                    f"the policy keeps {path} from every disk",
+                    path=path.text,
+                    hint="headrace cat it into a program, or give --to-disk if you may",
+                )
+
+        check()
         file.parent.mkdir(parents=True, exist_ok=True)
         size = opened.version.size
+        moved = 0
         handle, draft = tempfile.mkstemp(dir=file.parent, prefix=".headrace-")
         try:
             with open(handle, "wb") as target:
                 for start in range(0, size, PIECE_BYTES):
-                    target.write(opened.read_at(start, start + PIECE_BYTES))
-                    note(tally.objects, tally.bytes + start)
-            os.chmod(draft, 0o666 & ~_umask())
+                    many.check()
+                    piece = opened.read_at(start, start + PIECE_BYTES)
+                    check()
+                    count = target.write(piece)
+                    moved += count
+                    note(tally.objects, tally.moving(count))
+            check()
+            os.chmod(draft, mode)
             os.replace(draft, file)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft)
             raise
+        finally:
+            tally.moving(-moved)
     tally.done(size)
 
 
@@ -239,15 +340,15 @@ def _files_below(place: Path) -> Iterator[tuple[Path, str]]:
             yield file, file.relative_to(place).as_posix()
 
 
-def _is_folder(service: CacheService, text: str) -> bool:
+def _entry(service: CacheService, path: NamespacePath) -> Entry | None:
     try:
-        return service.stat(NamespacePath.parse(text)).is_folder
+        return service.stat(path)
     except NotFound:
-        return False
+        return None
 
 
 def _umask() -> int:
-    # There is no way to ask for it but to set it; one thread runs here.
+    # There is no way to ask for it but to set it; no file is being made yet.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask

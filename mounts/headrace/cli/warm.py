@@ -13,6 +13,7 @@ from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
 from headrace.cli.exit_codes import WORKING
 from headrace.cli.failures import as_facts, tell_failures
+from headrace.cli.local_path import LOCAL_FILE
 from headrace.cli.printing import print_json
 from headrace.cli.progress import progress
 from headrace.cli.tree_path import TREE_PATH
@@ -35,6 +36,7 @@ from headrace_namespace.units import format_bytes
 @click.option(
     "--from",
     "lists",
+    type=LOCAL_FILE,
     multiple=True,
     metavar="FILE",
     help="Also what this file names, one path a line; - for standard input.",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
 from headrace.cli.exit_codes import DONE
 from headrace.cli.failures import Failure, as_facts, tell_failures
@@ -19,7 +21,7 @@ MOST_NAMED = 10_000
 
 
 class Tally:
-    """Objects and bytes done, and what failed."""
+    """Objects and bytes done, and what failed. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self.objects = 0
@@ -27,17 +29,28 @@ class Tally:
         self.failed: list[Failure] = []
         self.failures = 0
         self.code = DONE
+        self._lock = threading.Lock()
+        self._under_way = 0
 
     def done(self, count: int, objects: int = 1) -> None:
         """Count what was done."""
-        self.objects += objects
-        self.bytes += count
+        with self._lock:
+            self.objects += objects
+            self.bytes += count
 
-    def fail(self, path: NamespacePath, error: Exception) -> None:
+    def fail(self, path: NamespacePath | Path, error: Exception) -> None:
         """Note what could not be done."""
-        self.failures += 1
-        if len(self.failed) < MOST_NAMED:
-            self.failed.append((path, error))
+        with self._lock:
+            self.failures += 1
+            if len(self.failed) < MOST_NAMED:
+                self.failed.append((path, error))
+
+    def moving(self, count: int) -> int:
+        """Add to the bytes of objects that are not whole yet (take off what then is, or is given
+        up); bytes in all, for a progress bar."""
+        with self._lock:
+            self._under_way += count
+            return self.bytes + self._under_way
 
 
 @contextmanager
