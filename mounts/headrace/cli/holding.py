@@ -38,8 +38,9 @@ def drop(call: Call, paths: tuple[str, ...], as_json: bool) -> int:
     """Forget what the SSD tier holds of objects.
 
     It is forgotten for all processes; the stores keep theirs.
-    PATH is an object, a folder with all below it, or a pattern. The key of what was sealed is
-    destroyed, so that no copy of it can be opened. Pinned objects are dropped too.
+    PATH is an object, a folder with all below it, or a pattern. No process finds it there any more;
+    that nobody can open what was sealed, not even from the disk, a stricter policy brings about.
+    Pinned objects are dropped too.
     """
     return _each(call, paths, "dropped", call.service().drop, as_json)
 
