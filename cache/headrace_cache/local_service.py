@@ -127,6 +127,10 @@ class LocalService:
         """Give a file or folder another name in one step; False where that cannot be."""
         return self._now().writer.rename(source, target)
 
+    def lies_in(self, path: NamespacePath, folder: NamespacePath) -> bool:
+        """Whether what is written to `path` comes to lie in `folder`, by whatever names."""
+        return self._now().writer.lies_in(path, folder)
+
     def delete(self, paths: Sequence[NamespacePath]) -> Mapping[NamespacePath, HeadraceError]:
         """Delete objects; what went wrong, by path."""
         return self._now().writer.delete(paths)

@@ -86,10 +86,12 @@ class _Remains:
 
         def let_go() -> None:
             self.gone = True
-            if self.sending is not None:
-                self.sending.abort()
-            buffers, self.buffers = self.buffers, []
-            self._tools.staging.give_back(buffers)
+            try:
+                if self.sending is not None:
+                    self.sending.abort()
+            finally:
+                buffers, self.buffers = self.buffers, []
+                self._tools.staging.give_back(buffers)
 
         self._tools.launcher.run(let_go)
 
@@ -164,6 +166,7 @@ class ObjectWriter:
             if not isinstance(error, HeadraceError):
                 _log.warning("a new object could not be kept for reading", exc_info=True)
         finally:
+            # Not what is being settled: whoever settles has taken that over.
             self._kept, self._buffer = [], None
             self._remains.let_go()
         return version

@@ -106,7 +106,7 @@ class Sending:
             self._given_up = True
             now = first and not self._under_way
         if now:
-            self._upload.abandon(self._over.open)
+            self._abandon()
 
     def wait_until_over(self) -> None:
         """Return when the upload that was given up is no more."""
@@ -140,7 +140,14 @@ class Sending:
             last = self._given_up and not self._under_way
         ended.open()
         if last:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        try:
             self._upload.abandon(self._over.open)
+        except BaseException:
+            self._over.open()  # nobody else will
+            raise
 
 
 def _wait(latch: Latch) -> None:

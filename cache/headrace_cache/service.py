@@ -225,7 +225,12 @@ class CacheService(Protocol):
 
     def rename(self, source: NamespacePath, target: NamespacePath) -> bool:
         """Give a file or folder another name in one step; False where the store cannot, and nothing
-        has happened. Refused by the policy as `copy`."""
+        has happened. Refused by the policy as `copy`; AlreadyExists where both are the same."""
+        ...
+
+    def lies_in(self, path: NamespacePath, folder: NamespacePath) -> bool:
+        """Whether what is written to `path` comes to lie in `folder`, by whatever names: other
+        mounts of one store, links. Raises NotFound (no mount)."""
         ...
 
     def delete(self, paths: Sequence[NamespacePath]) -> Mapping[NamespacePath, HeadraceError]:

@@ -48,7 +48,7 @@ class Staging:
     def buffer(self, capacity: int, owner: list[PartBuffer], *, stage: bool) -> PartBuffer:
         """Memory for a part of at most `capacity` bytes, entered into `owner` before it is given,
         so that who gives up all of `owner` gives up this."""
-        buffer = PartBuffer(self, capacity)
+        buffer = PartBuffer(self, capacity, owner)
 
         def take() -> None:
             extent = self.store.stage(capacity) if stage else None
@@ -78,10 +78,24 @@ class Staging:
 
         def give() -> None:
             for buffer in buffers:
+                buffer.gone = True
                 buffer.private = None
                 self._unstage(buffer)
 
         self._launcher.run(give)
+
+    def take_over(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """Those of the pieces that nobody gave back yet. From now on they are the caller's own to
+        give back: who gives up all of their owner's no longer gives up these."""
+
+        def take() -> list[Piece]:
+            taken = [piece for piece in pieces if not piece.buffer.gone]
+            for piece in taken:
+                if piece.buffer in piece.buffer.owner:
+                    piece.buffer.owner.remove(piece.buffer)
+            return taken
+
+        return self._launcher.run(take)
 
     def unstage(self, buffer: PartBuffer) -> None:
         """Give back what the buffer has of the tier; its private memory stays."""
@@ -98,10 +112,14 @@ class Staging:
 class PartBuffer:
     """One part's bytes while they are gathered and sent; made by `Staging.buffer`."""
 
-    __slots__ = ("_staging", "capacity", "charged", "extent", "length", "private")
+    __slots__ = ("_staging", "capacity", "charged", "extent", "gone", "length", "owner", "private")
 
-    def __init__(self, staging: Staging, capacity: int) -> None:
+    def __init__(self, staging: Staging, capacity: int, owner: list[PartBuffer]) -> None:
         self._staging = staging
+        #: Where it is entered for whoever gives it back.
+        self.owner = owner
+        #: Whether it was given back: its bytes are no more.
+        self.gone = False
         self.capacity = capacity
         self.length = 0
         self.extent: Extent | None = None
@@ -122,13 +140,16 @@ class PartBuffer:
         return count
 
     def view(self) -> memoryview:
-        """What was appended; whoever holds it keeps the memory."""
+        """What was appended; whoever holds it keeps the memory. Raises ValueError once given back:
+        new memory in its stead would be zeros that nobody wrote."""
         mapping = self._mapping(self.length)
         with memoryview(mapping) as whole:
             return whole[: self.length].toreadonly()
 
     def _mapping(self, length: int) -> mmap.mmap:
         """The memory, good for `length` bytes: moved to private memory where the tier is full."""
+        if self.gone:
+            raise ValueError("a part's memory was given back before its bytes were used")
         if self.private is not None:
             return self.private
         if self.extent is not None:
@@ -161,7 +182,12 @@ class Piece:
 
 def settle(staging: Staging, held: CachedObject, pieces: Sequence[Piece]) -> None:
     """Let staged pieces, in order, become the object's cached pages, as far as they cover whole
-    pages and find room; all of them are given back."""
+    pages and find room; all of them are given back.
+
+    The pieces are taken over first: who waits for this may be interrupted and let go of all he has
+    while it goes on. What he let go of before is left out, and is simply not warm.
+    """
+    pieces = staging.take_over(pieces)
     waiting = list(pieces)
     try:
         for pages in _covered(staging.store, held, pieces):

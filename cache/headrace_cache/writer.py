@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from unicodedata import normalize
 
 from headrace_cache.holding import Holding
 from headrace_cache.object_writer import PUT_BYTES, ObjectWriter, WritePlan, WriteTools
@@ -26,6 +27,7 @@ from headrace_cache.pinned import Pinned
 from headrace_cache.reader import Governed, Reader
 from headrace_cache.sending import MOST_BYTES_UNDER_WAY, Window
 from headrace_cache.staging import Piece, Staging, settle
+from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
     AccessRefused,
     AlreadyExists,
@@ -155,6 +157,9 @@ class Writer:
         old_ref, new_ref = old.resolved.ref, new.resolved.ref
         if old_ref is None or new_ref is None or old_ref.store != new_ref.store:
             return False
+        if old_ref == new_ref or _one_file(entry, there):
+            # Another mount of it, a link to it, another spelling: to copy and delete would lose it.
+            raise AlreadyExists(f"{source} and {target} are the same", path=target.text)
         if entry.is_folder:
             if not self._reader.folder_as_strict(old, new):
                 return False
@@ -183,6 +188,24 @@ class Writer:
                 targets.append(resolved)
         wrong.update((asked[path], error) for path, error in self._through.delete(targets).items())
         return wrong
+
+    def lies_in(self, path: NamespacePath, folder: NamespacePath) -> bool:
+        """Whether what is written to `path` comes to lie in `folder`, by whatever names both are
+        given: other mounts of one store, links, Unicode spellings, mounts below the folder."""
+        if path.is_under(folder):
+            return True
+        places = [folder] + [
+            one.path for one in self._namespace.mounts if one.path.is_under(folder)
+        ]
+        inner = self._namespace.resolve(path).ref
+        for place in places:
+            outer = self._namespace.resolve(place).ref
+            if inner is None or outer is None or inner.store != outer.store:
+                continue
+            key, root = (normalize("NFC", ref.key).rstrip("/") for ref in (inner, outer))
+            if key == root or not root or key.startswith(root + "/"):
+                return True
+        return False
 
     def make_folder(self, path: NamespacePath, *, exist_ok: bool = False) -> None:
         """Make a folder, and those above it."""
@@ -293,6 +316,13 @@ class Writer:
                     path=path.text,
                     hint="unmount it, or do this at the store itself",
                 )
+
+
+def _one_file(entry: Entry, there: Entry | None) -> bool:
+    """Whether two entries of one store are one file. A weak tag holds the file's own number, so it
+    tells what no name does: a hard link, a folder that is mounted twice by the system."""
+    old, new = entry.version, None if there is None else there.version
+    return old is not None and new is not None and not old.strong and old.tag == new.tag
 
 
 def _conflict(path: NamespacePath, there: ObjectVersion | None) -> WriteConflict:

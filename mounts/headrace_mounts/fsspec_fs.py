@@ -11,10 +11,12 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import Config, connect
+from headrace_mounts.expanding import walk_without_links
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
 from headrace_mounts.writing_handles import HeadraceWritingFile
@@ -148,6 +150,8 @@ class HeadraceFileSystem(WritingCalls):
         fsspec leaves it out, and a job would take half of a data set for the whole. What vanished
         in between is left out.
         """
+        if not kwargs.pop("follow_links", True):
+            return walk_without_links(self.service, path, maxdepth)
         return AbstractFileSystem.walk(
             self,
             path,
@@ -169,9 +173,20 @@ class HeadraceFileSystem(WritingCalls):
         """As fsspec."""
         return AbstractFileSystem.du(self, path, *args, **kwargs)
 
-    def expand_path(self, path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As fsspec."""
-        return AbstractFileSystem.expand_path(self, path, *args, **kwargs)
+    def expand_path(
+        self, path: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any
+    ) -> Any:
+        """As fsspec, but what is there by the very name of a pattern is what is meant."""
+        expand = partial(AbstractFileSystem.expand_path, self)
+        if kwargs.pop("assume_literal", False):
+            return expand(path, recursive, maxdepth, assume_literal=True, **kwargs)
+        found: set[str] = set()
+        for one in self._strip_protocol([path] if isinstance(path, str | os.PathLike) else path):
+            literal = self.is_literal(one)
+            found.update(expand([one], recursive, maxdepth, assume_literal=literal, **kwargs))
+        if not found:
+            raise FileNotFoundError(path)
+        return sorted(found)
 
     # Reading.
 

@@ -15,6 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace_cache.service import CacheService
+from headrace_mounts.expanding import move_each, remove_to_depth
+from headrace_mounts.refusals import refuse_mounts
 from headrace_mounts.tree_work import FILES_AT_ONCE, move_tree, remove_tree
 from headrace_mounts.writing_handles import (
     CompressedWritingFile,
@@ -201,19 +203,23 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
     ) -> None:
         """Delete files, and with `recursive` folders; all that can be deleted is, then the first
         error is raised."""
-        if isinstance(path, str) and not recursive and not _has_magic(path):
+        if isinstance(path, str) and not recursive and self.is_literal(path):
             self.rm_file(path)
             return
+        places = [NamespacePath(one) for one in self.expand_path(path, follow_links=False)]
         if not recursive:
-            found = self.expand_path(path)
-            self._raise_first(self.service.delete([NamespacePath(one) for one in found]))
+            self._raise_first(self.service.delete(places))
             return
+        for place in places:
+            refuse_mounts(self.service, place)
+        # A folder's own are gone with it.
+        tops = [one for one in places if not any(one.is_under(up) for up in places if up != one)]
         if maxdepth is not None:
-            self._rm_to_depth(self.expand_path(path, recursive=True, maxdepth=maxdepth))
+            for top in tops:
+                remove_to_depth(self.service, top, maxdepth)
             return
-        work = [remove_tree(self.service, NamespacePath(one)) for one in self.expand_path(path)]
-        for one in work:
-            one.raise_first()
+        for work in [remove_tree(self.service, top) for top in tops]:
+            work.raise_first()
 
     def copy(
         self,
@@ -225,10 +231,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         **kwargs: Any,
     ) -> None:
         """As fsspec, the files side by side, after the folders were made that they go into."""
-        pairs: list[tuple[str, str]] = []
-        AbstractFileSystem.copy(
-            self, path1, path2, recursive, maxdepth, on_error, pairs=pairs, **kwargs
-        )
+        pairs = self._pairs(path1, path2, recursive, maxdepth, on_error, **kwargs)
         missing_is_fine = on_error == "ignore" or (on_error is None and recursive)
 
         def copy(pair: tuple[str, str]) -> None:
@@ -239,7 +242,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
                     raise
 
         # What something lies in is a folder, and is made first; they come sorted.
-        above = {NamespacePath(source).parent.text for source, _ in pairs}
+        above = {NamespacePath.parse(source).parent.text for source, _ in pairs}
         for source, target in pairs:
             if source in above:
                 self.makedirs(target, exist_ok=True)
@@ -259,23 +262,34 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
 
         Into `path2`, where that is a folder or ends with a slash.
         """
-        plain = isinstance(path1, str) and isinstance(path2, str) and not _has_magic(path1)
-        if not plain or maxdepth is not None or path1.endswith("/"):
-            AbstractFileSystem.mv(self, path1, path2, recursive, maxdepth, **kwargs)
+        plain = isinstance(path1, str) and isinstance(path2, str) and self.is_literal(path1)
+        if not plain or maxdepth is not None or (recursive and path1.endswith("/")):
+            move_each(self.service, self._pairs(path1, path2, recursive, maxdepth, "raise"))
             return
         source, target = NamespacePath.parse(path1), NamespacePath.parse(path2)
         if source != target and (path2.endswith("/") or self.isdir(path2)):
             target = target.child(source.name)
         move_tree(self.service, source, target).raise_first()
 
-    def _rm_to_depth(self, paths: Sequence[str]) -> None:
-        """What lies within a depth: the files, then the folders that are empty by then."""
-        places = [NamespacePath(one) for one in paths]
-        folders = [place for place in places if self.service.stat(place).is_folder]
-        below = set(folders)
-        self._raise_first(self.service.delete([one for one in places if one not in below]))
-        for folder in reversed(folders):
-            self.service.remove_folder(folder)
+    def is_literal(self, path: str) -> bool:
+        """Whether a path is no pattern: it has none of `*?[`, or something has that very name."""
+        return not import_module("fsspec.core").has_magic(path) or bool(self.exists(path))
+
+    def _pairs(
+        self, path1: Any, path2: Any, recursive: bool, *more: Any, **kwargs: Any
+    ) -> list[tuple[str, str]]:
+        """What fsspec would copy where; links to folders are not entered."""
+        texts = isinstance(path1, str) and isinstance(path2, str)
+        # By a file of that very name fsspec would still mean a pattern.
+        if texts and not recursive and self.isfile(path1):
+            source = NamespacePath.parse(path1)
+            into = path2.endswith("/") or self.isdir(path2)
+            target = NamespacePath.parse(path2)
+            return [(source.text, (target.child(source.name) if into else target).text)]
+        pairs: list[tuple[str, str]] = []
+        kwargs |= {"pairs": pairs, "follow_links": False}
+        AbstractFileSystem.copy(self, path1, path2, recursive, *more, **kwargs)
+        return pairs
 
     @staticmethod
     def _raise_first(wrong: Mapping[NamespacePath, Exception]) -> None:
@@ -335,7 +349,3 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
 async def on_thread(work: Callable[[], Answer]) -> Answer:
     """Do blocking work on a thread of the loop's own."""
     return await asyncio.to_thread(work)
-
-
-def _has_magic(path: str) -> bool:
-    return bool(import_module("fsspec.core").has_magic(path))

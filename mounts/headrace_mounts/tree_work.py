@@ -14,10 +14,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from headrace_cache.service import CacheService
+from headrace_mounts.refusals import link_refusal, refuse_into_itself, refuse_mounts
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
+    FolderNotEmpty,
     HeadraceError,
-    InvalidPath,
     NotFolder,
     NotFound,
 )
@@ -61,9 +62,16 @@ class Work:
             raise self.failed[0].error
 
 
-def remove_tree(service: CacheService, path: NamespacePath, note: Note | None = None) -> Work:
-    """Delete an object, or a folder with all in it. Raises NotFound."""
+def remove_tree(
+    service: CacheService,
+    path: NamespacePath,
+    note: Note | None = None,
+    *,
+    jobs: int = FILES_AT_ONCE,
+) -> Work:
+    """Delete an object, or a folder with all in it, `jobs` requests at once. Raises NotFound."""
     entry = service.stat(path)
+    refuse_mounts(service, path)
     tally = _Tally(note)
     if not entry.is_folder or entry.link:
         _delete(service, [entry], tally)
@@ -73,7 +81,7 @@ def remove_tree(service: CacheService, path: NamespacePath, note: Note | None = 
         functools.partial(_delete, service, some, tally)
         for some in _batches(_removable(service, path, folders, tally))
     )
-    _run(steps, tally)
+    _run(steps, tally, jobs)
     for folder in reversed(folders):
         _remove_folder(service, folder, tally)
     return tally.work()
@@ -86,8 +94,10 @@ def copy_tree(
     note: Note | None = None,
     *,
     exclusive: bool = False,
+    jobs: int = FILES_AT_ONCE,
 ) -> Work:
-    """Copy an object to `target`, or what is in a folder into the folder `target`, which is made.
+    """Copy an object to `target`, or what is in a folder into the folder `target`, which is made,
+    `jobs` objects at once.
 
     `exclusive`: what is there already stays, and counts as failed. Raises NotFound, and InvalidPath
     where a folder would be copied into itself.
@@ -96,8 +106,8 @@ def copy_tree(
     entry = service.stat(source)
     copy = functools.partial(_copy, exclusive=exclusive)
     if entry.is_folder:
-        _refuse_into_itself(source, target)
-        _run(_steps(service, source, target, copy, [], tally), tally)
+        refuse_into_itself(service, source, target)
+        _run(_steps(service, source, target, copy, [], tally), tally, jobs)
     else:
         copy(service, entry, target, tally)
     return tally.work()
@@ -108,9 +118,15 @@ def move_tree(
     source: NamespacePath,
     target: NamespacePath,
     note: Note | None = None,
+    *,
+    merge: bool = False,
+    jobs: int = FILES_AT_ONCE,
 ) -> Work:
     """Give an object or a folder another name: in one step where its store can (it then counts as
-    one object), else file by file. A file takes the place of a file.
+    one object), else file by file, `jobs` at once. A file takes the place of a file.
+
+    `merge`: a folder whose new name a folder with something in it has already is moved into that,
+    file by file.
 
     Files that could not be moved stay where they were. Raises NotFound, and InvalidPath where a
     folder would be moved into itself.
@@ -119,15 +135,18 @@ def move_tree(
     entry = service.stat(source)
     if source == target:
         return tally.work()
-    if entry.is_folder:
-        _refuse_into_itself(source, target)
-    if service.rename(source, target):
+    refuse_mounts(service, source)
+    if entry.is_folder and not entry.link:
+        refuse_into_itself(service, source, target)
+    if _renamed(service, source, target, merge):
         tally.done(1, entry.size)
+    elif entry.is_folder and entry.link:
+        tally.fail(source, link_refusal(source))  # what it leads to is not its to move
     elif not entry.is_folder:
         _move(service, entry, target, tally)
     else:
         folders: list[NamespacePath] = []
-        _run(_steps(service, source, target, _move, folders, tally), tally)
+        _run(_steps(service, source, target, _move, folders, tally), tally, jobs)
         for folder in reversed(folders):
             if not tally.failures:  # else some of them are not empty, and are meant to stay
                 _remove_folder(service, folder, tally)
@@ -165,14 +184,14 @@ class _Tally:
         return Work(self._objects, self._bytes, tuple(self._failed), self.failures)
 
 
-def _run(steps: Iterator[Callable[[], None]], tally: _Tally) -> None:
+def _run(steps: Iterator[Callable[[], None]], tally: _Tally, jobs: int) -> None:
     """Do the steps side by side, a bounded number of them taken from `steps` at a time."""
-    pool = ThreadPoolExecutor(FILES_AT_ONCE, thread_name_prefix="headrace-tree")
+    pool = ThreadPoolExecutor(jobs, thread_name_prefix="headrace-tree")
     try:
         under_way: set[Future[None]] = set()
         for step in steps:
             under_way.add(pool.submit(step))
-            while len(under_way) >= 2 * FILES_AT_ONCE:
+            while len(under_way) >= 2 * jobs:
                 under_way = _some_done(under_way, tally)
         while under_way:
             under_way = _some_done(under_way, tally)
@@ -269,7 +288,7 @@ def _steps(
             elif not entry.link:
                 waiting.append(entry.path)
             else:
-                tally.fail(entry.path, _link_refusal(entry.path))
+                tally.fail(entry.path, link_refusal(entry.path))
 
 
 def _copy(
@@ -300,16 +319,12 @@ def _move(service: CacheService, entry: Entry, target: NamespacePath, tally: _Ta
         tally.done(1, entry.size)
 
 
-def _refuse_into_itself(source: NamespacePath, target: NamespacePath) -> None:
-    if target.is_under(source):
-        raise InvalidPath(
-            f"the folder {source} cannot be put into itself, at {target}", path=target.text
-        )
-
-
-def _link_refusal(path: NamespacePath) -> NotFolder:
-    return NotFolder(
-        f"{path} is a symbolic link to a folder, which is not followed",
-        path=path.text,
-        hint="copy the folder that it leads to",
-    )
+def _renamed(
+    service: CacheService, source: NamespacePath, target: NamespacePath, merge: bool
+) -> bool:
+    try:
+        return service.rename(source, target)
+    except FolderNotEmpty:
+        if not merge:
+            raise
+        return False

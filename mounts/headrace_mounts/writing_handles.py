@@ -27,6 +27,9 @@ class HeadraceWritingFile(io.BufferedIOBase):
         self._writer = writer
         self._autocommit = autocommit
         self._version: str | None = None
+        self._discarded = False
+        # Opened by what handles an error (a report of it): then that error does not give it up.
+        self._after_error = left_by_error()
         self.mode = mode
         self.path = writer.path.text
         self.name = self.path
@@ -62,7 +65,7 @@ class HeadraceWritingFile(io.BufferedIOBase):
         """Commit: the object is there, whole, when this returns; or raises, and nothing is."""
         if self.closed:
             return
-        if left_by_error():
+        if not self._after_error and left_by_error():
             self.discard()
             return
         try:
@@ -76,14 +79,20 @@ class HeadraceWritingFile(io.BufferedIOBase):
         super().close()
 
     def commit(self) -> None:
-        """Make the object of a file that was closed without `autocommit`."""
+        """Make the object of a file that was closed without `autocommit`; nothing, where it was
+        given up. Raises ValueError where it is still open: what wraps it may hold bytes back."""
+        if self._discarded:
+            return
         if self._autocommit and not self.closed:
             self.close()
+        elif not self.closed:
+            raise ValueError(f"{self.path} is still open: close it before its transaction ends")
         elif self._version is None:
             self._version = self._writer.commit().tag
 
     def discard(self) -> None:
         """Give it up; what was there stays."""
+        self._discarded = True
         try:
             self._writer.abort()
         finally:

@@ -46,6 +46,8 @@ class HeadraceError(Exception):
     errno_value: int | None = None
     #: Whether the same request may succeed when it is simply made again.
     retriable: bool = False
+    #: Whether the store itself answered that the request failed: nothing was lost on the way.
+    answered: bool = False
 
     def __init__(
         self,

@@ -5,7 +5,6 @@ It knows nothing of caches and policy. The freshness contract is kept here, in `
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 from headrace_namespace.backends.protocol import Folder, ListPage
@@ -15,17 +14,17 @@ from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError, NotFolder, NotFound, VersionGone
 from headrace_namespace.freshness import PINNED, Freshness
 from headrace_namespace.identity import ObjectRef, ObjectVersion
+from headrace_namespace.listed import mount_point, tell_of_left_out
 from headrace_namespace.metadata.listings import Listings
+from headrace_namespace.metadata.own_writes import OwnWrites
 from headrace_namespace.metadata.protocol import MetadataStore, Observation
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name, Resolved
-from headrace_namespace.tree import MountedStore, Tree, Trees
+from headrace_namespace.tree import MountedStore, Trees
 
 __all__ = ["MountedStore", "Namespace"]
-
-_log = logging.getLogger(__name__)
 
 
 class Namespace:
@@ -42,6 +41,7 @@ class Namespace:
         self._metadata = metadata
         self._listings = listings
         self._clock = clock
+        self._writes = OwnWrites()
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
@@ -77,18 +77,22 @@ class Namespace:
         """This process has just made this version of the object, or (None) deleted it: no earlier
         answer of the store may stand in for that."""
         folder, _, _ = str(ref).rpartition("/")
-        self._listings.forget(folder)
-        self._listings.forget(str(ref))
-        if version is None:
-            self._metadata.forget(ref)
-        else:
-            self._metadata.put(Observation(version, self._clock.monotonic()))
+        with self._writes.lock:
+            self._writes.note(folder, str(ref))
+            self._listings.forget(folder)
+            self._listings.forget(str(ref))
+            if version is None:
+                self._metadata.forget(ref)
+            else:
+                self._metadata.put(Observation(version, self._clock.monotonic()))
 
     def moved(self, ref: ObjectRef) -> None:
         """What is at `ref`, and all below it, was or may have been given another name."""
         self.written(ref, None)
-        self._listings.forget_below(str(ref))
-        self._metadata.forget_below(ref)
+        with self._writes.lock:
+            self._writes.note_all()
+            self._listings.forget_below(str(ref))
+            self._metadata.forget_below(ref)
 
     def resolve(self, path: NamespacePath) -> Resolved:
         """Where `path` leads, and by which other names; no remote store is asked.
@@ -152,7 +156,7 @@ class Namespace:
         path, mount, tree = resolved.path, resolved.mount, self._trees.look()
         mounted = tree.table.names_below(path)
         for name, point in mounted.items():
-            yield _mount_point(tree, path.child(name), point)
+            yield mount_point(tree, path.child(name), point)
         if mount is None:
             return
         try:
@@ -200,15 +204,22 @@ class Namespace:
             known = self._metadata.get(ref)
             if known is not None and now - known.asked_at <= max_age:
                 return known.version
-        if store.backend.stat_is_cheap:
-            found = self._ask(resolved, store)
-        else:
-            trusting = freshness is None
-            found = store.looks.run(lambda: self._ask_or_trust(resolved, store, trusting, opening))
-        if isinstance(found, ObjectVersion):
-            self._remember(mount, Observation(found, now))
-        else:
-            self._metadata.forget(ref)
+        trusting, found = freshness is None, None
+        for _ in range(2):  # once more where a write of our own has overtaken the answer
+            now, mark = self._clock.monotonic(), self._writes.mark(str(ref))
+            if store.backend.stat_is_cheap:
+                found = self._ask(resolved, store)
+            else:
+                found = store.looks.run(
+                    lambda: self._ask_or_trust(resolved, store, trusting, opening)
+                )
+            with self._writes.lock:
+                if self._writes.mark(str(ref)) == mark:
+                    if isinstance(found, ObjectVersion):
+                        self._remember(mount, Observation(found, now))
+                    else:
+                        self._metadata.forget(ref)
+                    break
         return found
 
     def _ask_or_trust(
@@ -216,6 +227,7 @@ class Namespace:
     ) -> ObjectVersion | Folder | None:
         """What a listing of the folder shows, where it may be trusted; else what the store says."""
         name, now = str(resolved.ref), self._clock.monotonic()
+        mark = self._writes.mark(name)
         folder, _, child = name.rpartition("/")
         if trusting:
             if not opening and self._listings.shows_folder(name, now):
@@ -228,8 +240,9 @@ class Namespace:
             found = self._ask(resolved, store)
         finally:
             self._listings.prove(folder, child, found if isinstance(found, ObjectVersion) else None)
-        if isinstance(found, Folder):
-            self._listings.seen(name, now)
+        with self._writes.lock:
+            if isinstance(found, Folder) and self._writes.mark(name) == mark:
+                self._listings.seen(name, now)
         return found
 
     def _ask(self, resolved: Resolved, store: MountedStore) -> ObjectVersion | Folder | None:
@@ -254,14 +267,17 @@ class Namespace:
 
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
         store, now = self.store_of(mount), self._clock.monotonic()
+        folder = str(resolved.ref).rstrip("/")
+        mark = self._writes.mark(folder)
         token: str | None = None
         while True:
-            page = self._page(resolved, store, token, now)
-            _tell_of_left_out(store.backend.name, page)
+            page = self._page(resolved, store, token, now, mark)
+            tell_of_left_out(store.backend.name, page)
             if mount.freshness.max_age_seconds > 0:
-                for child in page.children:
-                    if child.version is not None and child.settled:
-                        self._remember(mount, Observation(child.version, now))
+                with self._writes.lock:
+                    for child in page.children if self._writes.mark(folder) == mark else ():
+                        if child.version is not None and child.settled:
+                            self._remember(mount, Observation(child.version, now))
             for child in page.children:
                 path = resolved.path.child(child.name)
                 yield Entry(path, mount.path, child.version, link=child.link)
@@ -270,7 +286,12 @@ class Namespace:
                 return
 
     def _page(
-        self, resolved: Resolved, store: MountedStore, token: str | None, now: float
+        self,
+        resolved: Resolved,
+        store: MountedStore,
+        token: str | None,
+        now: float,
+        mark: tuple[int, int],
     ) -> ListPage:
         """The next part of a listing, remembered where it may validate opens."""
         ref = resolved.ref
@@ -298,34 +319,12 @@ class Namespace:
                 for child in page.children
                 if child.version is not None and child.settled
             }
-            self._listings.add(folder, settled)
+            with self._writes.lock:
+                if self._writes.mark(folder) == mark:
+                    self._listings.add(folder, settled)
             return page
 
         return ask() if store.backend.stat_is_cheap else store.looks.run(ask_and_keep)
-
-
-def _mount_point(tree: Tree, path: NamespacePath, point: NamespacePath | None) -> Entry:
-    """How a mount point shows in its parent: never waiting for a store that may be far."""
-    mount = tree.table.find(point) if point is not None else None
-    store = tree.stores.get(mount) if mount is not None else None
-    if store is not None and store.backend.stat_is_cheap:
-        try:
-            found = store.backend.stat("")
-        except HeadraceError:
-            found = None  # it is still a mount point; opening it will say what is wrong
-        if isinstance(found, ObjectVersion):
-            return Entry(path, point, found)
-    return Entry(path, point)
-
-
-def _tell_of_left_out(store: str, page: ListPage) -> None:
-    """Say what a listing cannot show; without names, for a restricted one must not reach a log."""
-    for count, what in (
-        (page.unnameable, "names that no path can spell (such as a//b)"),
-        (page.hidden, "folders of which an object has the very name"),
-    ):
-        if count:
-            _log.warning("%s: a listed folder holds %d %s; they are left out", store, count, what)
 
 
 def below_root(key: str, root: str) -> str | None:

@@ -8,6 +8,7 @@ made: what was known is forgotten.
 
 from __future__ import annotations
 
+from _thread import start_new_thread
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -270,7 +271,8 @@ class UploadThrough:
         return self._through.make(self._target, lambda: self._upload.commit(parts))
 
     def abandon(self, ended: Callable[[], None]) -> None:
-        """Abort it on a thread of the store's, then call `ended`."""
+        """Abort it on a thread of the store's, then call `ended`; on a thread of its own where the
+        store was unmounted meanwhile."""
 
         def abort() -> None:
             try:
@@ -278,4 +280,7 @@ class UploadThrough:
             finally:
                 ended()
 
-        self._store.fetchers.submit(abort)
+        try:
+            self._store.fetchers.submit(abort)
+        except StoreTimeout:  # it takes no more work
+            start_new_thread(abort, ())

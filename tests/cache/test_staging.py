@@ -126,3 +126,26 @@ def test_a_reader_finds_room_beside_many_writers(rig: Rig, lake: MemoryBackend) 
     assert rig.service.status().bytes_fetched == 20 * PAGE
     for writer in writers:
         writer.abort()
+
+
+def test_what_was_given_back_has_no_bytes(rig: Rig) -> None:
+    for stage in (True, False):
+        owner: list[PartBuffer] = []
+        buffer = filled(rig, b"bytes", owner, stage=stage)
+        rig.staging.give_back(owner)
+        with pytest.raises(ValueError, match="given back"):
+            buffer.view()
+        with pytest.raises(ValueError, match="given back"):
+            buffer.append(memoryview(b"more"))
+
+
+def test_what_is_taken_over_is_no_longer_its_owner_s(rig: Rig) -> None:
+    owner: list[PartBuffer] = []
+    first, second = filled(rig, b"first", owner), filled(rig, b"second", owner)
+    rig.staging.give_back([second])
+    pieces = [Piece(0, first), Piece(5, second)]
+    assert rig.staging.take_over(pieces) == [Piece(0, first)]
+    assert owner == [second]
+    assert bytes(first.view()) == b"first"
+    rig.staging.give_back([first])
+    assert (used(rig), rig.staging.staged_bytes) == (0, 0)

@@ -349,3 +349,13 @@ def test_a_forked_child_refuses_its_parents_writer(rig: Rig, lake: MemoryBackend
     writer.write(memoryview(b"end"))
     writer.commit()
     assert lake.data("a").endswith(b"end")
+
+
+def test_nothing_is_renamed_onto_itself(rig: Rig, lake: MemoryBackend) -> None:
+    lake.set("caf\u00e9", b"only copy")
+    for source, target in (("caf\u00e9", "caf\u00e9"), ("caf\u00e9", "cafe\u0301")):
+        with pytest.raises(AlreadyExists, match="are the same"):
+            rig.service.rename(path(f"/lake/{source}"), path(f"/lake/{target}"))
+    assert lake.data("caf\u00e9") == b"only copy"
+    assert rig.service.lies_in(path("/lake/cafe\u0301/x"), path("/lake/caf\u00e9"))
+    assert not rig.service.lies_in(path("/lake/caf\u00e9s"), path("/lake/caf\u00e9"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +177,110 @@ def test_rm_says_what_it_could_not(tree: Any, silo: Path) -> None:
         tree.makedirs("/lake/e/f")
     tree.rm("/lake/*", recursive=True)
     assert os.listdir(silo) == []
+
+
+@pytest.fixture
+def twins(tmp_path: Path, silo: Path) -> Iterator[Any]:
+    """A folder that is mounted twice, and part of it within another mount."""
+    (tmp_path / "outer").mkdir()
+    (silo / "d").mkdir()
+    (silo / "d" / "a").write_bytes(b"only copy")
+    (silo / "file").write_bytes(b"only copy")
+    mounts = {"/one": silo, "/two": silo, "/outer": tmp_path / "outer", "/outer/in": silo / "d"}
+    config = {
+        "mount": [{"path": name, "url": str(folder)} for name, folder in mounts.items()],
+        "cache": {
+            "folder": str(tmp_path / "cache"),
+            "memory": "64MiB",
+            "ssd": "0",
+            "key_file": str(tmp_path / "keys" / "key"),
+        },
+    }
+    yield fsspec.filesystem("headrace", config=config, skip_instance_cache=True)
+    disconnect_all()
+
+
+def test_nothing_is_moved_onto_itself_by_another_name(twins: Any, silo: Path) -> None:
+    (silo / "link").symlink_to("file")
+    os.link(silo / "file", silo / "hard")
+    for source, target in (
+        ("/one/file", "/two/file"),
+        ("/one/link", "/one/file"),
+        ("/one/hard", "/one/file"),
+        ("/one/d/a", "/outer/in/a"),
+    ):
+        with pytest.raises(headrace.AlreadyExists, match="are the same"):
+            twins.mv(source, target)
+    with pytest.raises((headrace.AlreadyExists, headrace.InvalidPath)):
+        move_tree(twins.service, path("/one/d"), path("/two/d"), merge=True)
+    assert (silo / "file").read_bytes() == (silo / "d" / "a").read_bytes() == b"only copy"
+    assert (silo / "link").is_symlink()
+
+
+def test_a_folder_is_not_put_into_itself_by_another_name(twins: Any, silo: Path) -> None:
+    (silo / "back").symlink_to("d")
+    for source, target in (
+        ("/one/d", "/two/d/x"),
+        ("/one/d", "/outer/in/x"),
+        ("/one/d", "/one/back/x"),
+        ("/outer", "/one/d/x"),
+    ):
+        with pytest.raises(headrace.InvalidPath, match="into itself"):
+            copy_tree(twins.service, path(source), path(target))
+    assert os.listdir(silo / "d") == ["a"]
+
+
+def test_a_folder_with_a_mount_in_it_is_not_touched(twins: Any, silo: Path, tmp_path: Path) -> None:
+    (tmp_path / "outer" / "b").write_bytes(b"b")
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: twins.rm("/outer", recursive=True),
+        lambda: twins.rm("/", recursive=True),
+        lambda: twins.rm(["/one/file", "/outer"], recursive=True),
+        lambda: twins.mv("/outer", "/one/outer"),
+    )
+    for call in calls:
+        with pytest.raises(headrace.ReadOnly, match=r"mount point|leads to"):
+            call()
+    assert (silo / "d" / "a").exists() and (silo / "file").exists()
+    assert (tmp_path / "outer" / "b").exists()
+
+
+def test_no_call_of_fsspec_enters_a_link(tree: Any, forest: Path, tmp_path: Path) -> None:
+    keep = tmp_path / "precious" / "keep"
+    tree.copy("/lake/wood/", "/other/copy", recursive=True)
+    assert not (tmp_path / "other" / "copy" / "elsewhere" / "keep").exists()
+    with pytest.raises(FileNotFoundError):
+        tree.rm("/lake/wood/*/keep")
+    with pytest.raises(headrace.FolderNotEmpty):
+        tree.rm("/lake/wood", recursive=True, maxdepth=1)
+    assert keep.exists() and (forest / "deep" / "er" / "x").exists()
+    assert not (forest / "elsewhere").is_symlink()
+    (forest / "elsewhere").symlink_to(tmp_path / "precious")
+    tree.mv("/lake/wood/", "/lake/moved", recursive=True)
+    assert keep.exists()
+    assert (tmp_path / "silo" / "moved" / "deep" / "3").read_bytes() == b"3"
+    tree.rm("/lake/wood", recursive=True, maxdepth=5)
+    assert keep.exists() and not forest.exists()
+
+
+def test_a_link_to_a_folder_is_not_moved_to_another_store_with_what_is_in_it(
+    tree: Any, forest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where the two lie on two file systems.
+    monkeypatch.setattr(type(tree.service), "rename", lambda *paths: False)
+    with pytest.raises(headrace.NotFolder, match="symbolic link"):
+        tree.mv("/lake/wood/elsewhere", "/other/x")
+    assert (tmp_path / "precious" / "keep").exists()
+
+
+def test_a_name_that_looks_like_a_pattern_is_meant_itself(tree: Any, silo: Path) -> None:
+    for name in ("data1.csv", "data[1].csv", "data[2].csv", "data2.csv"):
+        (silo / name).write_bytes(name.encode())
+    tree.copy("/lake/data[1].csv", "/lake/copied")
+    assert (silo / "copied").read_bytes() == b"data[1].csv"
+    tree.rm("/lake/data[1].csv")
+    tree.mv("/lake/data[2].csv", "/lake/moved")
+    assert (silo / "moved").read_bytes() == b"data[2].csv"
+    assert sorted(os.listdir(silo)) == ["copied", "data1.csv", "data2.csv", "moved"]
+    tree.rm("/lake/data[1].csv")  # nothing has that name any more: a pattern
+    assert sorted(os.listdir(silo)) == ["copied", "data2.csv", "moved"]

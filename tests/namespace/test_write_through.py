@@ -240,3 +240,64 @@ def test_an_upload_has_room_for_one_part_at_least(world: World) -> None:
     upload = begun(world, There.ANYTHING)
     assert isinstance(upload, UploadThrough)
     assert upload.parallel_parts == 1
+
+
+def test_an_answer_that_a_write_overtook_is_not_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.lake.set("a/o", b"old")
+    asked, written = threading.Event(), threading.Event()
+    stat = world.lake.stat
+
+    def stalled(key: str) -> object:
+        old = stat(key)
+        if not asked.is_set():
+            asked.set()
+            assert written.wait(30)
+        return old
+
+    monkeypatch.setattr(world.lake, "stat", stalled)
+    seen: list[str | None] = []
+    slow = threading.Thread(target=lambda: seen.append(world.tag("/a/lake/a/o")))
+    slow.start()
+    assert asked.wait(30)
+    target = world.at("/a/lake/a/o")
+    made = world.through.put(target, memoryview(b"new"), There.ANYTHING)
+    # What is remembered of its own write may leave at any time; the old answer must not replace it.
+    written.set()
+    slow.join()
+    assert world.tag("/a/lake/a/o") == made.tag
+    assert seen == [made.tag]
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_listing_that_a_write_overtook_is_not_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    world.lake.set("a/o", b"old")
+    list_page = world.lake.list_page
+    tags: list[str] = []
+
+    def overtaken(*asked: Any) -> object:
+        page = list_page(*asked)
+        if not tags:
+            target = world.at("/a/lake/a/o")
+            put = world.through.put(target, memoryview(b"new"), There.ANYTHING)
+            tags.append(put.tag)
+            if later:  # and what is known of it is gone, too
+                world.namespace.written(put.ref, None)
+        return page
+
+    monkeypatch.setattr(world.lake, "list_page", overtaken)
+    assert list(world.namespace.list(world.at("/a/lake/a")))
+    assert world.tag("/a/lake/a/o") == tags[0]
+
+
+def test_an_upload_is_aborted_after_its_store_was_unmounted(world: World) -> None:
+    upload = begun(world, There.ANYTHING)
+    assert world.lake.uploads
+    world.namespace.close()
+    gone = threading.Event()
+    upload.abandon(gone.set)
+    assert gone.wait(30)
+    assert world.lake.uploads == []

@@ -139,6 +139,7 @@ class NewFile:
             with suppress(OSError):
                 os.unlink(self._hidden)
             self._hidden = None
+        unlock(self.fd)
         os.close(self.fd)
         self.fd = -1
 
@@ -200,6 +201,15 @@ def lock(fd: int) -> bool:
     return True
 
 
+def unlock(fd: int) -> None:
+    """Give the file's lock back. Closing is not enough: a child that was forked meanwhile has the
+    same lock by its own copy of the descriptor, and would keep it for as long as it lives."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
 def remove_leftovers(folder: str) -> bool:
     """Remove files on their way whose writers are gone; whether the folder is empty now."""
     for name in os.listdir(folder):
@@ -211,7 +221,10 @@ def remove_leftovers(folder: str) -> bool:
             try:
                 if not lock(fd):
                     return False
-                os.unlink(path)
+                try:
+                    os.unlink(path)
+                finally:
+                    unlock(fd)
             finally:
                 os.close(fd)
     return True

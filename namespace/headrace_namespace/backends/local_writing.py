@@ -20,7 +20,7 @@ from headrace_namespace.backends.local_files import (
     unsettled_seconds,
     version_of,
 )
-from headrace_namespace.backends.local_new_file import NewFile, lock, remove_leftovers
+from headrace_namespace.backends.local_new_file import NewFile, lock, remove_leftovers, unlock
 from headrace_namespace.backends.protocol import Expected, There
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import (
@@ -207,6 +207,7 @@ class LocalWriter:
             except FileNotFoundError:
                 yield None
                 return
+            locked = False
             try:
                 locked = lock(fd)
                 now = _shown(path)
@@ -218,6 +219,8 @@ class LocalWriter:
                     yield now
                     return
             finally:
+                if locked:
+                    unlock(fd)
                 os.close(fd)
             if not locked and current:
                 if waited >= LOCK_SECONDS:

@@ -230,4 +230,4 @@ class _RetryingUpload(WrappedUpload):
 
 def _may_be_made(error: HeadraceError) -> bool:
     """Whether a write that ended so may have been made: its answer was lost, not refused."""
-    return error.retriable and not isinstance(error, SlowDown)
+    return error.retriable and not error.answered and not isinstance(error, SlowDown)

@@ -394,3 +394,22 @@ def test_a_base_of_another_folder_of_this_machine(local: LocalStore, tmp_path: P
     upload = local.backend.begin_upload(local.backend.ref("object"), There.NOTHING, base)
     upload.commit(send(upload, b"\2"))
     assert content(local.backend, "object") == b"\1" * LEAST_BASE_BYTES + b"\2"
+
+
+def test_a_forked_child_keeps_no_lock(tmp_path: Path) -> None:
+    new = local_new_file.NewFile(str(tmp_path / "file"))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent is done
+        os._exit(0)
+    try:
+        new.name_new()
+        new.close()
+        with open(tmp_path / "file", "rb") as again:
+            assert local_new_file.lock(again.fileno())
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)

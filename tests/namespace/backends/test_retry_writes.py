@@ -173,3 +173,19 @@ def test_a_conflict_found_is_passed_on_with_what_is_there(
     with pytest.raises(AlreadyExists) as caught:
         put(patient, "object", b"2", There.NOTHING)
     assert isinstance(caught.value.found, ObjectVersion) and caught.value.found == there
+
+
+def test_an_answered_failure_is_no_lost_answer(memory: MemoryBackend, patient: Backend) -> None:
+    """Two that count alike: the loser must not take the winner's for its own."""
+    old = memory.set("count", b"1")
+
+    def won_by_another(operation: str, key: str) -> None:
+        memory.before_write = None
+        memory.set("count", b"2")
+        failed = StoreUnavailable("it failed on its own side")
+        failed.answered = True
+        raise failed
+
+    memory.before_write = won_by_another
+    with pytest.raises(WriteConflict):
+        put(patient, "count", b"2", old)

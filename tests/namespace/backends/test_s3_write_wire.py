@@ -228,6 +228,13 @@ def test_a_conflict_without_a_lost_answer_is_one_whatever_the_bytes(
         put(patient(opened()), "key", b"lock", There.NOTHING)
 
 
+def test_an_answered_failure_is_no_lost_answer(server: ScriptedHttp, opened: Opener) -> None:
+    """Ceph answers so to the loser of a race, whose winner may have written the same bytes."""
+    server.then(Answer(404), refused(500, "InternalError"), shown(b"lock"))
+    with pytest.raises(AlreadyExists):
+        put(patient(opened()), "key", b"lock", There.NOTHING)
+
+
 def test_a_conditional_put_is_not_repeated_by_the_connections(
     server: ScriptedHttp, opened: Opener
 ) -> None:

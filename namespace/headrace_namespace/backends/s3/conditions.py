@@ -65,7 +65,9 @@ class Conditions:
                 made = send(headers)
             except Fault as fault:
                 if not headers or not _refused(fault):
-                    raise self._client.error(fault) from fault
+                    error = self._client.error(fault)
+                    error.answered = _answered(fault)
+                    raise error from fault
             else:
                 if isinstance(expected, ObjectVersion):
                     self._spelling = spelling
@@ -102,6 +104,12 @@ def _refused(fault: Fault) -> bool:
         # If-Match where there is nothing.
         or (fault.status == 404 and fault.code == "NoSuchKey")
     )
+
+
+def _answered(fault: Fault) -> bool:
+    """Whether the store itself said so, not a gateway that lost its answer. Ceph answers
+    500 to the loser of a race: what is there then is another's, even if its bytes are the same."""
+    return fault.code is not None or fault.status not in (502, 504)
 
 
 def conflict_of(
