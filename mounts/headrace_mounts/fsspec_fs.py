@@ -181,11 +181,12 @@ class HeadraceFileSystem(WritingCalls):
         if kwargs.pop("assume_literal", False):
             return expand(path, recursive, maxdepth, assume_literal=True, **kwargs)
         found: set[str] = set()
-        for one in self._strip_protocol([path] if isinstance(path, str | os.PathLike) else path):
+        paths: Any = [path] if isinstance(path, str | os.PathLike) else path
+        for one in self._strip_protocol(paths):
             literal = self.is_literal(one)
             found.update(expand([one], recursive, maxdepth, assume_literal=literal, **kwargs))
         if not found:
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(paths)
         return sorted(found)
 
     # Reading.

@@ -573,8 +573,10 @@ def test_a_process_without_a_policy_patrols_for_one_that_another_brings(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[object] = []
-    monkeypatch.setattr(
-        "headrace_cache.policy_watch.start_new_thread", lambda *given: begun.append(given)
-    )
+
+    def begin(*given: object) -> None:
+        begun.append(given)
+
+    monkeypatch.setattr("headrace_cache.policy_watch.start_new_thread", begin)
     Patrol(PolicyWatch(None, ManualClock())).start()
     assert len(begun) == 1

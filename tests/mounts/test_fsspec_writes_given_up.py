@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def tree(config: dict[str, object]) -> Any:
 
 
 @contextlib.contextmanager
-def of_generator(tree: Any) -> Iterator[Any]:
+def of_generator(tree: Any) -> Generator[Any]:
     file = tree.open("/lake/a", "wb")
     try:
         yield file
@@ -44,22 +44,24 @@ def of_generator(tree: Any) -> Iterator[Any]:
         file.close()
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda tree, url: contextlib.closing(tree.open("/lake/a", "wb")),
-        lambda tree, url: io.TextIOWrapper(tree.open("/lake/a", "wb")),
-        lambda tree, url: io.BufferedWriter(tree.open("/lake/a", "wb")),
-        lambda tree, url: url.open(),
-        lambda tree, url: of_generator(tree),
-    ],
-)
+def wrapped(kind: str, tree: Any, url: Any) -> Any:
+    if kind == "url":
+        return url.open()
+    if kind == "generator":
+        return of_generator(tree)
+    file = tree.open("/lake/a", "wb")
+    if kind == "closing":
+        return contextlib.closing(file)
+    return io.TextIOWrapper(file) if kind == "text" else io.BufferedWriter(file)
+
+
+@pytest.mark.parametrize("kind", ["closing", "text", "buffered", "url", "generator"])
 @pytest.mark.parametrize("fails", [True, False])
 def test_an_error_gives_up_what_a_wrapper_closes(
-    tree: Any, config: dict[str, object], silo: Path, wrap: Any, fails: bool
+    tree: Any, config: dict[str, object], silo: Path, kind: str, fails: bool
 ) -> None:
     url = fsspec.open("headrace:///lake/a", "w", config=config)
-    with contextlib.suppress(RuntimeError), wrap(tree, url) as file:
+    with contextlib.suppress(RuntimeError), wrapped(kind, tree, url) as file:
         text = isinstance(file, io.TextIOBase)
         file.write("x" * 100_000 if text else b"x" * 100_000)
         if fails:

@@ -266,8 +266,11 @@ def test_no_call_of_fsspec_enters_a_link(tree: Any, forest: Path, tmp_path: Path
 def test_a_link_to_a_folder_is_not_moved_to_another_store_with_what_is_in_it(
     tree: Any, forest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As where the two lie on two file systems.
-    monkeypatch.setattr(type(tree.service), "rename", lambda *paths: False)
+    def on_two_file_systems(*_: object) -> bool:
+        return False
+
+    service: object = tree.service
+    monkeypatch.setattr(type(service), "rename", on_two_file_systems)
     with pytest.raises(headrace.NotFolder, match="symbolic link"):
         tree.mv("/lake/wood/elsewhere", "/other/x")
     assert (tmp_path / "precious" / "keep").exists()
