@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,13 @@ import pytest
 
 from tests.servers.ceph import RgwServer
 from tests.servers.ceph import rgw as running_rgw
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what the tests start: a shell ignores it for all that it runs in the
+    background, and children inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
