@@ -135,9 +135,11 @@ class LocalService:
         """Delete objects; what went wrong, by path."""
         return self._now().writer.delete(paths)
 
-    def make_folder(self, path: NamespacePath, *, exist_ok: bool = False) -> None:
-        """Make a folder, and those above it."""
-        self._now().writer.make_folder(path, exist_ok=exist_ok)
+    def make_folder(
+        self, path: NamespacePath, *, exist_ok: bool = False, like: NamespacePath | None = None
+    ) -> None:
+        """Make a folder, and those above it; `like` is the folder whose name it takes."""
+        self._now().writer.make_folder(path, exist_ok=exist_ok, like=like)
 
     def remove_folder(self, path: NamespacePath) -> None:
         """Remove an empty folder."""

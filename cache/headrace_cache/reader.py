@@ -235,6 +235,16 @@ class Reader:
                 hint=f"give {path.parent} the rule of the source too",
             )
 
+    def require_name_as_strict(self, source: Governed, target: Governed) -> None:
+        """A folder's name that must stay in memory is made nowhere else. Raises PolicyDenied."""
+        if source.placement.metadata > target.placement.metadata:
+            raise PolicyDenied(
+                f"{target.path} would make the name of {source.path} looser: it is kept in memory "
+                "alone",
+                path=target.path.text,
+                hint=f"give {target.path.parent} the rule of the source too",
+            )
+
     def folder_as_strict(self, source: Governed, target: Governed) -> bool:
         """Whether whatever may lie in a folder would be held as strictly by its new name."""
         policy = self._policy.current()

@@ -240,8 +240,14 @@ class CacheService(Protocol):
         """
         ...
 
-    def make_folder(self, path: NamespacePath, *, exist_ok: bool = False) -> None:
-        """Make a folder, and those above it. Raises AlreadyExists."""
+    def make_folder(
+        self, path: NamespacePath, *, exist_ok: bool = False, like: NamespacePath | None = None
+    ) -> None:
+        """Make a folder, and those above it. Raises AlreadyExists.
+
+        `like` is the folder whose name is copied: PolicyDenied where that must stay in memory and
+        the new place would not keep it there.
+        """
         ...
 
     def remove_folder(self, path: NamespacePath) -> None:

@@ -141,6 +141,9 @@ class Writer:
         writer = self._begin(self._plan(governed, expected))
         try:
             self._pour(pinned, writer)
+            # The policy may have changed meanwhile, and nobody sees anything of it yet.
+            governed = self._reader.govern_for_writing(resolved.path)  # looks at the policy
+            self._reader.require_as_strict(self._reader.judged(pinned, anew=True), governed)
             return writer.commit()
         except BaseException:
             writer.abort()
@@ -207,9 +210,13 @@ class Writer:
                 return True
         return False
 
-    def make_folder(self, path: NamespacePath, *, exist_ok: bool = False) -> None:
-        """Make a folder, and those above it."""
+    def make_folder(
+        self, path: NamespacePath, *, exist_ok: bool = False, like: NamespacePath | None = None
+    ) -> None:
+        """Make a folder, and those above it; `like` is the folder whose name it takes."""
         governed, there = self._reader.for_writing(path)
+        if like is not None:
+            self._reader.require_name_as_strict(self._reader.govern_for_writing(like), governed)
         try:
             if there is not None:
                 raise AlreadyExists(f"{path} exists already", path=path.text)

@@ -86,7 +86,7 @@ def move_each(service: CacheService, pairs: Sequence[tuple[str, str]]) -> None:
             move_tree(service, source, target).raise_first()
         elif not stats[source].link:
             folders.append(source)
-            service.make_folder(target, exist_ok=True)
+            service.make_folder(target, exist_ok=True, like=source)
     for folder in reversed(folders):
         with suppress(NotFound, NotFolder, FolderNotEmpty):
             service.remove_folder(folder)

@@ -152,7 +152,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         except IsFolder:
             if not self.isdir(path1):
                 raise
-            self.makedirs(path2, exist_ok=True)
+            self._make_like(path1, path2)
 
     def rm_file(self, path: str) -> None:
         """Delete one file. Raises FileNotFoundError, IsADirectoryError."""
@@ -245,10 +245,15 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         above = {NamespacePath.parse(source).parent.text for source, _ in pairs}
         for source, target in pairs:
             if source in above:
-                self.makedirs(target, exist_ok=True)
+                self._make_like(source, target)
         files = [pair for pair in pairs if pair[0] not in above]
         with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             list(pool.map(copy, files))
+
+    def _make_like(self, source: str, target: str) -> None:
+        """The folder of a copy, which takes the name of its source."""
+        old, new = NamespacePath.parse(source), NamespacePath.parse(target)
+        self.service.make_folder(new, exist_ok=True, like=old)
 
     def mv(
         self,

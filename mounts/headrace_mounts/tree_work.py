@@ -277,7 +277,7 @@ def _steps(
         folders.append(folder)
         new = target.below(folder.relative_to(source))
         try:
-            service.make_folder(new, exist_ok=True)
+            service.make_folder(new, exist_ok=True, like=folder)
         except HeadraceError as error:
             tally.fail(new, error)
             continue

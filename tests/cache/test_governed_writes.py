@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from headrace_cache.limits import PolicySource
+from headrace_cache.policy_watch import LOOK_SECONDS
+from headrace_mounts.tree_work import copy_tree
 from headrace_namespace.errors import (
     AlreadyExists,
     HeadraceError,
@@ -139,6 +142,49 @@ def test_a_folder_moves_in_one_step_only_if_nothing_in_it_could_get_looser(
 
 
 # Copying, moving, deleting.
+
+
+def test_a_folders_name_that_must_stay_in_memory_is_made_nowhere_else(lake: MemoryBackend) -> None:
+    lake.set("hidden/project-x/a", b"a")
+    lake.set("open/b", b"b")
+    text = (
+        'version = 1\n[[rule]]\nname = "names"\nmatch.path = ["/lake/hidden/**"]\n'
+        'apply.metadata = "memory-only"\napply.guarantee = "unattested"\n'
+    )
+    rig = Rig({"/lake": lake}, policy=PolicySource(text, "policy"))
+    hidden = path("/lake/hidden/project-x")
+    with pytest.raises(PolicyDenied, match="looser"):
+        rig.service.make_folder(path("/lake/open/project-x"), like=hidden)
+    work = copy_tree(rig.service, path("/lake/hidden"), path("/lake/open/copy"))
+    assert [type(one.error) for one in work.failed] == [PolicyDenied]
+    assert [entry.path.name for entry in rig.service.list(path("/lake/open"))] == ["b"]
+    rig.service.make_folder(path("/lake/hidden/copy"), like=hidden)
+    rig.service.close()
+
+
+def test_a_copy_whose_source_becomes_restricted_is_not_made(
+    lake: MemoryBackend, tmp_path: Path
+) -> None:
+    far = MemoryBackend("memory:far")
+    lake.set("a", os.urandom(3 * PAGE))
+    file = tmp_path / "policy.toml"
+    file.write_text("version = 1\n")
+    rig = Rig({"/lake": lake, "/far": far}, policy=PolicySource(file.read_text(), str(file)))
+
+    def tighten(*_: object) -> None:
+        fresh = tmp_path / "fresh.toml"
+        fresh.write_text(
+            'version = 1\n[[rule]]\nname = "a"\nmatch.path = ["/lake/a"]\n'
+            'apply.persistence = "memory-only"\napply.guarantee = "unattested"\n'
+        )
+        os.replace(fresh, file)
+        rig.clock.sleep(LOOK_SECONDS)
+
+    lake.before_read = tighten
+    with pytest.raises(PolicyDenied, match="looser"):
+        rig.service.copy(path("/lake/a"), path("/far/a"))
+    assert far.stat("a") is None and staged(rig) == 0
+    rig.service.close()
 
 
 def test_a_copy_within_a_store_is_the_stores_own(rig: Rig, lake: MemoryBackend) -> None:
