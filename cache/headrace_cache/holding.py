@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from headrace_cache.extent_store import CachedObject, ExtentStore
-from headrace_cache.page import page_length, runs
-from headrace_cache.pinned import Pinned
-from headrace_cache.reader import Reader
+from headrace_cache.extents.extent_store import CachedObject, ExtentStore
+from headrace_cache.extents.page import page_length, runs
+from headrace_cache.reading.pinned import Pinned
+from headrace_cache.reading.reader import Reader
 from headrace_cache.service import HeldExtent, Purge, Why
 from headrace_namespace.errors import PolicyDenied, StoreFull
 from headrace_namespace.path import NamespacePath

@@ -11,16 +11,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from headrace_cache.explanation import PolicyExplanation
-from headrace_cache.extent_store import ExtentStore
+from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.holding import Holding
-from headrace_cache.open_object import OpenObject
-from headrace_cache.policy_watch import Patrol
-from headrace_cache.purging import Purging
-from headrace_cache.reader import Reader
+from headrace_cache.policy.explanation import PolicyExplanation
+from headrace_cache.policy.purging import Purging
+from headrace_cache.policy.watch import Patrol
+from headrace_cache.reading.open_object import OpenObject
+from headrace_cache.reading.reader import Reader
 from headrace_cache.service import OpenWriter, Purge, Status, Totals, Why
 from headrace_cache.totals import TotalsKeeper
-from headrace_cache.writer import Writer
+from headrace_cache.writing.writer import Writer
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import ConfigError, HeadraceError

@@ -6,30 +6,30 @@ import functools
 import logging
 from collections.abc import Sequence
 
-from headrace_cache.company import Company
 from headrace_cache.eviction.s3_fifo import S3Fifo
-from headrace_cache.extent import ExtentShape
-from headrace_cache.extent_store import ExtentStore
+from headrace_cache.extents.extent import ExtentShape
+from headrace_cache.extents.extent_store import ExtentStore
+from headrace_cache.extents.page import PAGE_BYTES
 from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.local_service import LocalService, Parts
-from headrace_cache.page import PAGE_BYTES
-from headrace_cache.placement import Guarantee
-from headrace_cache.policy_file import parse_policy
-from headrace_cache.policy_watch import Patrol, PolicyWatch
-from headrace_cache.prefetch import WIDEST_WINDOW_BYTES
-from headrace_cache.purge_records import PurgeRecords
-from headrace_cache.purging import Purging
-from headrace_cache.reader import Reader
+from headrace_cache.policy.company import Company
+from headrace_cache.policy.parsing import parse_policy
+from headrace_cache.policy.placement import Guarantee
+from headrace_cache.policy.purge_records import PurgeRecords
+from headrace_cache.policy.purging import Purging
+from headrace_cache.policy.watch import Patrol, PolicyWatch
+from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
+from headrace_cache.reading.reader import Reader
+from headrace_cache.reading.single_flight import Flights
 from headrace_cache.service import CacheService
-from headrace_cache.single_flight import Flights
-from headrace_cache.staging import Staging
 from headrace_cache.tiers.backing import most_extents
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.write_behind import WriteBehindTier
 from headrace_cache.totals import FetchCounters, TotalsKeeper
-from headrace_cache.writer import Writer
+from headrace_cache.writing.staging import Staging
+from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
 from headrace_namespace.metadata.ledger import (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace_cache.explanation import PolicyExplanation
+from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.tiers.protocol import TierUsage
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeAlias
 
-from headrace_cache.admission import LARGEST_SHARE_OF_SSD
+from headrace_cache.extents.admission import LARGEST_SHARE_OF_SSD
 from headrace_cache.service import CacheService
 from headrace_mounts.parquet_ranges import column_ranges
 from headrace_mounts.selecting import Unlisted

@@ -7,6 +7,7 @@ that an interrupt could leave taken, and they end with the process instead of ho
 
 from __future__ import annotations
 
+import logging
 import threading
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import TypeVar
 
 from headrace_namespace.errors import StoreTimeout
 from headrace_namespace.latch import Latch
+
+_log = logging.getLogger(__name__)
 
 #: Ranges fetched at once from one store: 16 streams of 8 MiB fill a 25 Gbit/s link at 30 ms.
 FETCH_THREADS = 16
@@ -41,7 +44,10 @@ class Offload:
         self._inside = threading.local()
 
     def submit(self, work: Callable[[], object]) -> None:
-        """Do `work` on a thread; it handles its own errors. Raises StoreTimeout once closed."""
+        """Do `work` on a thread; it handles its own errors: others are logged and end nothing.
+
+        Raises StoreTimeout once closed.
+        """
         with self._lock:
             if self._closed:
                 raise StoreTimeout("headrace was closed while this was to be read")
@@ -103,5 +109,9 @@ class Offload:
                 self._free -= 1
             if work is None:
                 return
-            work()
+            try:
+                work()
+            except Exception:
+                # A fault of ours: without this thread, whoever asks next would wait for ever.
+                _log.warning("work that nobody waits for failed", exc_info=True)
             del work  # what it holds (a view of memory, an answer) is let go now, not with the next

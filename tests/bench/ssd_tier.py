@@ -16,8 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.ssd.sealing import OVERHEAD_BYTES

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from headrace_cache.limits import PolicySource
-from headrace_cache.placement import Persistence
-from headrace_cache.policy import BUILT_IN
-from headrace_cache.scope import Scope
+from headrace_cache.policy.placement import Persistence
+from headrace_cache.policy.policy import BUILT_IN
+from headrace_cache.policy.scope import Scope
 from headrace_mounts.handles import HeadraceFile
 from headrace_namespace.backends.protocol import Folder
 from headrace_namespace.errors import PolicyDenied, VersionGone

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace_cache.limits import PolicySource
-from headrace_cache.policy_watch import LOOK_SECONDS
+from headrace_cache.policy.watch import LOOK_SECONDS
 from headrace_mounts.tree_work import copy_tree
 from headrace_namespace.errors import (
     AlreadyExists,

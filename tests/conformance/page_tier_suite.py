@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import PageTier
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name

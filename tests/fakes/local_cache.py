@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace_cache.company import Company
 from headrace_cache.eviction.s3_fifo import S3Fifo
-from headrace_cache.extent import ExtentShape
-from headrace_cache.extent_store import ExtentStore
+from headrace_cache.extents.extent import ExtentShape
+from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.limits import PolicySource
 from headrace_cache.local_service import LocalService, Parts
-from headrace_cache.placement import Guarantee
-from headrace_cache.policy_watch import Patrol, PolicyWatch
-from headrace_cache.purge_records import PurgeRecords
-from headrace_cache.purging import Purging
-from headrace_cache.reader import Reader
+from headrace_cache.policy.company import Company
+from headrace_cache.policy.placement import Guarantee
+from headrace_cache.policy.purge_records import PurgeRecords
+from headrace_cache.policy.purging import Purging
+from headrace_cache.policy.watch import Patrol, PolicyWatch
+from headrace_cache.reading.reader import Reader
+from headrace_cache.reading.single_flight import Flights
 from headrace_cache.service import OpenObject
-from headrace_cache.single_flight import Flights
-from headrace_cache.staging import Staging
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_cache.totals import TotalsKeeper
-from headrace_cache.writer import Writer
+from headrace_cache.writing.staging import Staging
+from headrace_cache.writing.writer import Writer
 from headrace_namespace.backends.observe import ObservedBackend
 from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.metadata.ledger import Ledger, MemoryLedger

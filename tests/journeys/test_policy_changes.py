@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from headrace_cache.extents.page import PageId
 from headrace_cache.local_service import LocalService
-from headrace_cache.page import PageId
 from headrace_cache.service import CacheService, OpenObject
 from headrace_mounts.connect import connect, disconnect_all
 from headrace_namespace.errors import PolicyDenied

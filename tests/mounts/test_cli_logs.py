@@ -19,7 +19,7 @@ SECRET = b"the-salary-is-4711"
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
-    logger = logging.getLogger("headrace_cache.reader")
+    logger = logging.getLogger("headrace_cache.reading.reader")
     try:
         raise ValueError(CANARY)
     except ValueError:
@@ -33,13 +33,16 @@ def test_a_line_is_one_json_object() -> None:
     assert set(said) == {"time", "level", "room", "message", "fields"}
     assert said["message"] == "3 pages lost"
     assert said["fields"] == {"mount": "/lake", "error": "ValueError"}
-    assert (said["level"], said["room"]) == ("warning", "headrace_cache.reader")
+    assert (said["level"], said["room"]) == ("warning", "headrace_cache.reading.reader")
     assert said["time"].endswith("Z")
 
 
 def test_text_is_one_line_and_shows_no_error_sentence() -> None:
     line = TextLine().format(record("lost", mount="/lake"))
-    assert line == "headrace: warning: lost mount=/lake error=ValueError (headrace_cache.reader)"
+    assert (
+        line
+        == "headrace: warning: lost mount=/lake error=ValueError (headrace_cache.reading.reader)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_only_our_own_rooms_are_heard(capsys: pytest.CaptureFixture[str]) -> Non
     }
     try:
         set_up_logs("debug", "json")
-        logging.getLogger("headrace_cache.reader").debug("ours")
+        logging.getLogger("headrace_cache.reading.reader").debug("ours")
         logging.getLogger("botocore.endpoint").debug("https://bucket/%s", CANARY)
     finally:
         for name, (handlers, propagate) in before.items():

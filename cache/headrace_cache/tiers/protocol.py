@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)

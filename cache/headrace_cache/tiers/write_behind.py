@@ -13,8 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import HeldPage, PageTier, PurgeReport, TierUsage
 
 _log = logging.getLogger(__name__)

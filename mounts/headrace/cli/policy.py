@@ -18,7 +18,7 @@ from headrace_namespace.errors import ConfigError
 from headrace_namespace.path import NamespacePath
 
 if TYPE_CHECKING:
-    from headrace_cache.explanation import PolicyExplanation
+    from headrace_cache.policy.explanation import PolicyExplanation
 
 
 @click.group()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.ssd.folder import IDENTITY_PURPOSE
 from headrace_cache.tiers.ssd.key_file import KEY_BYTES
 from headrace_cache.tiers.ssd.records import KEY_KEY, scope_key

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import PageTier
 from tests.conformance.page_tier_suite import (
     loaded,

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.protocol import PageTier
 from tests.cache.tiers.ssd_pages import COVERED, STAYING, covers_hr, fill, served
 from tests.cache.tiers.ssd_world import SsdWorld

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.ssd.records import FORMAT_KEY, META, SEGMENTS
 from headrace_cache.tiers.ssd.tier import QUIET_SECONDS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_cache.tiers.ssd.sealing import OVERHEAD_BYTES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.protocol import HeldPage, PageTier
 from headrace_cache.tiers.ssd.limits import limits_of
 from tests.cache.tiers.ssd_world import MIB, SsdWorld

@@ -6,7 +6,7 @@ import random
 import subprocess
 from pathlib import Path
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_namespace.metadata import lmdb_env
 from tests.cache.tiers.ssd_worker import all_pages, content, count_right

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.folder import OpenFolder
 from headrace_cache.tiers.ssd.keyring import Keys

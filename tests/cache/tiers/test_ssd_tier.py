@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.protocol import PageTier, TierUsage
 from headrace_cache.tiers.ssd.limits import limits_of

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from headrace_cache.scope import Scope
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import TierUsage
 from headrace_cache.tiers.ssd.keyring import Keyring, ScopeKey
 from headrace_cache.tiers.ssd.limits import BYTES_PER_SCOPE, Limits

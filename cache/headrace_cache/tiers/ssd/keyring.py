@@ -21,7 +21,7 @@ from typing import TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from headrace_cache.scope import Scope
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.ssd.key_swap import KeyFile
 from headrace_cache.tiers.ssd.records import KeyRecord, ScopeRecord, scope_key
 from headrace_cache.tiers.ssd.sealing import NONCE_BYTES, KeyWrap, new_data_key

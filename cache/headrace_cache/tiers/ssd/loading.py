@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from headrace_cache.page import PageId
+from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.ssd.folder import OpenFolder
 from headrace_cache.tiers.ssd.notes import NoteBook
 from headrace_cache.tiers.ssd.records import MOST_PAGES, Place, page_key

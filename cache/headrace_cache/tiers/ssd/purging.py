@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from headrace_cache.scope import Scope
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import PurgeReport
 from headrace_cache.tiers.ssd.folder import (
     IDENTITY_PURPOSE,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from headrace_cache.scope import Scope
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.ssd.keyring import Keys, ScopeKey
 from headrace_cache.tiers.ssd.records import ObjectRecord
 from headrace_cache.tiers.ssd.tables import Tables, Transaction

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import HeldPage, PurgeReport, TierUsage
 from headrace_cache.tiers.ssd.folder import FolderUnusable, OpenFolder, open_folder
 from headrace_cache.tiers.ssd.index import Notes

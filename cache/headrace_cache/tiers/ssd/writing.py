@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from headrace_cache.page import PageId
-from headrace_cache.scope import Scope
+from headrace_cache.extents.page import PageId
+from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.ssd.folder import OpenFolder
 from headrace_cache.tiers.ssd.index import Entry, KnownObject, ObjectKey
 from headrace_cache.tiers.ssd.notes import NoteBook

@@ -1,0 +1,1 @@
+"""Pages of objects laid into extents, and the one gate to the tiers."""

@@ -1,0 +1,1 @@
+"""The read journey and its parts."""

@@ -1,0 +1,1 @@
+"""The write journey: staged in memory, sent to the store, warm for readers."""
