@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/headrace demo
@@ -22,6 +22,10 @@ check:
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# The tests that search for rare faults (tests/effort.py), for hours instead of seconds.
+soak: $(VENV)/.dev
+	HEADRACE_TEST_EFFORT=$(or $(EFFORT),100) $(BIN)/pytest tests/model tests/races tests/crash
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.bench

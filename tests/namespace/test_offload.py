@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+
 from headrace_namespace.errors import StoreTimeout
 from headrace_namespace.offload import Offload
 
