@@ -25,6 +25,9 @@ class ObjectRef:
     def __str__(self) -> str:
         return f"{self.store.rstrip('/')}/{self.key.lstrip('/')}"
 
+    def __hash__(self) -> int:
+        return hash(self.key)  # every open looks it up, and a text remembers its hash
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:

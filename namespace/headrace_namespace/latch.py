@@ -39,4 +39,16 @@ class Latch:
             if self._opened:
                 return True
             self._waiters.append(waiter)
-        return waiter.acquire(timeout=seconds)
+        try:
+            return waiter.acquire(timeout=seconds)
+        finally:
+            # Who gave up waiting is not woken: else who asks once a second for weeks would leave a
+            # lock behind each time.
+            with self._lock:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiters)

@@ -16,14 +16,18 @@ class Counters:
     """Numbers that only grow, safe to add to from any thread."""
 
     def __init__(self) -> None:
-        # Re-entrant: collecting garbage within may close a file, which counts.
-        self._lock = threading.RLock()
         self._values: Counter[str] = Counter()
+        self.after_fork_in_child()
 
     def add(self, name: str, amount: int = 1) -> None:
         """Add `amount` to the counter `name`."""
         with self._lock:
             self._values[name] += amount
+
+    def after_fork_in_child(self) -> None:
+        """A thread that the child does not have may have held the lock at the fork."""
+        # Re-entrant: collecting garbage within may close a file, which counts.
+        self._lock = threading.RLock()
 
     def values(self) -> Mapping[str, int]:
         """A copy of all counters."""

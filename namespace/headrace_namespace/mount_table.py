@@ -34,6 +34,9 @@ class Mount:
     #: Where it was declared, for people: `headrace.toml, line 3`, or `RUN_TIME`.
     source: str = field(default="", compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.path.text)  # every open looks its store up; few mounts share a path
+
 
 class MountTable:
     """All mounts of a tree, by their paths."""

@@ -5,6 +5,7 @@ It knows nothing of caches and policy. The freshness contract is kept here, in `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from headrace_namespace.backends.protocol import Folder, ListPage
@@ -15,7 +16,8 @@ from headrace_namespace.errors import HeadraceError, NotFolder, NotFound, Versio
 from headrace_namespace.freshness import PINNED, Freshness
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.listed import mount_point, tell_of_left_out
-from headrace_namespace.metadata.listings import Listings
+from headrace_namespace.listing_ahead import pages, pages_ahead
+from headrace_namespace.metadata.listings import VALID_SECONDS, Listings
 from headrace_namespace.metadata.own_writes import OwnWrites
 from headrace_namespace.metadata.protocol import MetadataStore, Observation
 from headrace_namespace.mount_table import Mount
@@ -25,6 +27,9 @@ from headrace_namespace.resolution import Name, Resolved
 from headrace_namespace.tree import MountedStore, Trees
 
 __all__ = ["MountedStore", "Namespace"]
+
+#: How long an open may rely on where the links on its way led: as long as a mount may go unseen.
+LINKS_SECONDS = 1.0
 
 
 class Namespace:
@@ -94,6 +99,10 @@ class Namespace:
             self._listings.forget_below(str(ref))
             self._metadata.forget_below(ref)
 
+    def mounted(self) -> object:
+        """Stands for the mounts of now: the same object for as long as they stay the same."""
+        return self._trees.look()
+
     def resolve(self, path: NamespacePath) -> Resolved:
         """Where `path` leads, and by which other names; no remote store is asked.
 
@@ -110,6 +119,7 @@ class Namespace:
                 )
             return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
         backend = tree.stores[mount].backend
+        looked_at = self._clock.monotonic() if backend.stat_is_cheap else math.inf
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
         trail = backend.trail(key)
@@ -121,7 +131,35 @@ class Namespace:
                 below = below_root(ref.key, root)
                 if below is not None and (alias := other.mount.path.below(below)) != path:
                     names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
-        return Resolved(path, mount, key, trail[-1], tuple(names))
+        return Resolved(path, mount, key, trail[-1], tuple(names), looked_at)
+
+    def still(self, resolved: Resolved) -> Resolved:
+        """`resolved` itself where the links on its way were looked at a moment ago, else what its
+        path leads to now. It is of the mounts of now."""
+        if self._clock.monotonic() - resolved.looked_at <= LINKS_SECONDS:
+            return resolved
+        return self.resolve(resolved.path)
+
+    def is_fresh(
+        self, resolved: Resolved, version: ObjectVersion, freshness: Freshness | None = None
+    ) -> bool:
+        """Whether an open may pin `version`, the answer to an earlier `stat`, as it is: by
+        `freshness` (else the mount's own) it is young enough, or under `check` a cheap look shows
+        it still. `resolved` is of the mounts of now, and its last name is no link.
+        """
+        mount, ref = resolved.mount, resolved.ref
+        if mount is None or ref is None:
+            return False
+        max_age = (freshness or mount.freshness).max_age_seconds
+        if max_age > 0:
+            known = self._known(ref, max_age)
+            if known is None or known.version is not version:
+                return False
+        # Without the retries: what goes wrong here is asked again in full.
+        store = self.store_of(mount).observed
+        if store.stat_is_cheap:  # else the path may be a link by now, and leads to another object
+            return store.shows(resolved.key, version)
+        return max_age > 0
 
     def stat(
         self, resolved: Resolved, freshness: Freshness | None = None, *, opening: bool = False
@@ -198,58 +236,72 @@ class Namespace:
         Who asks for a freshness of their own gets exactly that: no listing stands in then.
         """
         assert resolved.ref is not None  # it has a mount
-        store, ref, now = self.store_of(mount), resolved.ref, self._clock.monotonic()
+        store, ref = self.store_of(mount), resolved.ref
         max_age = (freshness or mount.freshness).max_age_seconds
-        if max_age > 0:
-            known = self._metadata.get(ref)
-            if known is not None and now - known.asked_at <= max_age:
-                return known.version
-        trusting, found = freshness is None, None
+        known = self._known(ref, max_age)
+        if known is not None:
+            return known.version
+        trusted = min(VALID_SECONDS, max_age or VALID_SECONDS) if freshness is None else None
+        found: Observation | Folder | None = None
         for _ in range(2):  # once more where a write of our own has overtaken the answer
-            now, mark = self._clock.monotonic(), self._writes.mark(str(ref))
+            mark = self._writes.mark(str(ref))
             if store.backend.stat_is_cheap:
                 found = self._ask(resolved, store)
             else:
                 found = store.looks.run(
-                    lambda: self._ask_or_trust(resolved, store, trusting, opening)
+                    lambda: self._ask_or_trust(resolved, store, trusted, opening)
                 )
             with self._writes.lock:
                 if self._writes.mark(str(ref)) == mark:
-                    if isinstance(found, ObjectVersion):
-                        self._remember(mount, Observation(found, now))
+                    if isinstance(found, Observation):
+                        self._remember(mount, found)
+                        if math.isinf(max_age):  # another's answer may have been the first
+                            found = self._known(ref, max_age) or found
                     else:
                         self._metadata.forget(ref)
                     break
-        return found
+        return found.version if isinstance(found, Observation) else found
+
+    def _known(self, ref: ObjectRef, max_age: float) -> Observation | None:
+        """What the store answered no longer ago than `max_age`."""
+        known = self._metadata.get(ref) if max_age > 0 else None
+        if known is None or self._clock.monotonic() - known.asked_at > max_age:
+            return None
+        return known
 
     def _ask_or_trust(
-        self, resolved: Resolved, store: MountedStore, trusting: bool, opening: bool
-    ) -> ObjectVersion | Folder | None:
-        """What a listing of the folder shows, where it may be trusted; else what the store says."""
+        self, resolved: Resolved, store: MountedStore, trusted: float | None, opening: bool
+    ) -> Observation | Folder | None:
+        """What a listing of the folder shows, where one of the last `trusted` seconds may stand in;
+        else what the store says."""
         name, now = str(resolved.ref), self._clock.monotonic()
         mark = self._writes.mark(name)
         folder, _, child = name.rpartition("/")
-        if trusting:
-            if not opening and self._listings.shows_folder(name, now):
+        if trusted is not None:
+            if not opening and self._listings.shows_folder(name, now - trusted):
                 return Folder()
-            listed = self._listings.take(folder, child, now, opening=opening)
+            listed = self._listings.take(folder, child, now - trusted, opening=opening)
             if listed is not None:
                 return listed
-        found: ObjectVersion | Folder | None = None
+        found: Observation | Folder | None = None
         try:
             found = self._ask(resolved, store)
         finally:
-            self._listings.prove(folder, child, found if isinstance(found, ObjectVersion) else None)
+            self._listings.prove(
+                folder, child, found.version if isinstance(found, Observation) else None
+            )
         with self._writes.lock:
             if isinstance(found, Folder) and self._writes.mark(name) == mark:
                 self._listings.seen(name, now)
         return found
 
-    def _ask(self, resolved: Resolved, store: MountedStore) -> ObjectVersion | Folder | None:
+    def _ask(self, resolved: Resolved, store: MountedStore) -> Observation | Folder | None:
+        now = self._clock.monotonic()  # before it is asked: an answer must not pass for younger
         try:
-            return store.backend.stat(resolved.key)
+            found = store.backend.stat(resolved.key)
         except HeadraceError as error:
             raise error.at(path=resolved.path.text, store=store.backend.name) from error.__cause__
+        return Observation(found, now) if isinstance(found, ObjectVersion) else found
 
     def _is_link(self, resolved: Resolved, mount: Mount) -> bool:
         """Whether the last name leads elsewhere than into the folder that it stands in."""
@@ -260,18 +312,17 @@ class Namespace:
         return f"{folder}/{name}".strip("/").replace("//", "/") != resolved.ref.key.strip("/")
 
     def _remember(self, mount: Mount, observation: Observation) -> None:
-        """Keep an answer; a pinned mount keeps the first."""
+        """Keep the answer that was asked for last; a pinned mount keeps the first."""
+        known = self._metadata.get(observation.version.ref)
         pinned = mount.freshness == PINNED
-        if not pinned or self._metadata.get(observation.version.ref) is None:
+        if known is None or (not pinned and known.asked_at <= observation.asked_at):
             self._metadata.put(observation)
 
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
         store, now = self.store_of(mount), self._clock.monotonic()
         folder = str(resolved.ref).rstrip("/")
         mark = self._writes.mark(folder)
-        token: str | None = None
-        while True:
-            page = self._page(resolved, store, token, now, mark)
+        for page in self._pages(resolved, store, now, mark):
             tell_of_left_out(store.backend.name, page)
             if mount.freshness.max_age_seconds > 0:
                 with self._writes.lock:
@@ -281,23 +332,15 @@ class Namespace:
             for child in page.children:
                 path = resolved.path.child(child.name)
                 yield Entry(path, mount.path, child.version, link=child.link)
-            token = page.next_token
-            if token is None:
-                return
 
-    def _page(
-        self,
-        resolved: Resolved,
-        store: MountedStore,
-        token: str | None,
-        now: float,
-        mark: tuple[int, int],
-    ) -> ListPage:
-        """The next part of a listing, remembered where it may validate opens."""
+    def _pages(
+        self, resolved: Resolved, store: MountedStore, now: float, mark: tuple[int, int]
+    ) -> Iterator[ListPage]:
+        """The parts of a listing, remembered where they may validate opens."""
         ref = resolved.ref
         assert ref is not None  # it has a mount
 
-        def ask() -> ListPage:
+        def ask(token: str | None) -> ListPage:
             try:
                 return store.backend.list_page(ref, token)
             except HeadraceError as error:
@@ -305,14 +348,12 @@ class Namespace:
                     path=resolved.path.text, store=store.backend.name
                 ) from error.__cause__
 
-        def ask_and_keep() -> ListPage:
+        def ask_and_keep(token: str | None) -> ListPage:
             folder = str(ref).rstrip("/")
-            if token is None:
-                self._listings.begin(folder, now)
             try:
-                page = ask()
+                page = ask(token)
             except HeadraceError:
-                self._listings.forget(folder)  # it may be no folder at all
+                self._listings.forget(folder)
                 raise
             settled = {
                 child.name: child.version
@@ -321,10 +362,12 @@ class Namespace:
             }
             with self._writes.lock:
                 if self._writes.mark(folder) == mark:
-                    self._listings.add(folder, settled)
+                    if token is None:  # not before: until then it may be no folder at all
+                        self._listings.begin(folder, now)
+                    self._listings.add(folder, now, settled)
             return page
 
-        return ask() if store.backend.stat_is_cheap else store.looks.run(ask_and_keep)
+        return pages(ask) if store.backend.stat_is_cheap else pages_ahead(ask_and_keep, store.looks)
 
 
 def below_root(key: str, root: str) -> str | None:

@@ -38,7 +38,8 @@ class Offload:
         self._threads = threads
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._lock = allocate_lock()
-        self._started = 0
+        #: Threads that there are; never lowered, for they end with the pool alone.
+        self._alive = 0
         self._free = 0
         self._closed = False
         self._inside = threading.local()
@@ -49,12 +50,16 @@ class Offload:
         Raises StoreTimeout once closed.
         """
         with self._lock:
-            if self._closed:
-                raise StoreTimeout("headrace was closed while this was to be read")
-            if self._free <= self._work.qsize() and self._started < self._threads:
-                start_new_thread(self._serve, ())
-                self._started += 1
-        self._work.put(work)
+            self._submit(work)
+
+    def offer(self, work: Callable[[], object]) -> bool:
+        """Submit work that nobody waits for, unless `MOST_WAITING` stand in line already; whether
+        it was taken. Raises StoreTimeout once closed."""
+        with self._lock:  # so that two who find the last place do not both take it
+            if self._work.qsize() >= MOST_WAITING:
+                return False
+            self._submit(work)
+            return True
 
     def later(self, work: Callable[[], object]) -> None:
         """Do `work` when a thread that was started before has time: for finalizers, which may run
@@ -87,19 +92,41 @@ class Offload:
             raise errors[0]
         return answers[0]
 
+    @property
+    def waiting(self) -> int:
+        """How much stands in line now."""
+        return self._work.qsize()
+
     def has_room(self) -> bool:
         """Whether work that nobody waits for may be submitted now."""
-        return self._work.qsize() < MOST_WAITING
+        return self.waiting < MOST_WAITING
 
     def close(self) -> None:
         """Take no more work. What stands in line is still done while the process lives."""
         with self._lock:
             self._closed = True
-            started = self._started
-        for _ in range(started):
+        for _ in range(self._threads):  # one also for a thread that starts just now
             self._work.put(None)
 
+    def _submit(self, work: Callable[[], object]) -> None:
+        """Put it in line; the lock is held."""
+        if self._closed:
+            raise StoreTimeout("headrace was closed while this was to be read")
+        if self._free <= self._work.qsize() and self._alive < self._threads:
+            # It counts itself: an interrupt of the caller just now must not leave a count without
+            # its thread, for which everybody would wait, nor a thread without its count.
+            try:
+                start_new_thread(self._serve, ())
+            except RuntimeError:  # the process may have no more; those that there are go on
+                if not self._alive:
+                    raise
+        self._work.put(work)
+
     def _serve(self) -> None:
+        with self._lock:
+            if self._alive >= self._threads:
+                return  # another came first
+            self._alive += 1
         self._inside.yes = True
         while True:
             with self._lock:
@@ -111,7 +138,7 @@ class Offload:
                 return
             try:
                 work()
-            except Exception:
+            except BaseException:
                 # A fault of ours: without this thread, whoever asks next would wait for ever.
                 _log.warning("work that nobody waits for failed", exc_info=True)
             del work  # what it holds (a view of memory, an answer) is let go now, not with the next

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from headrace_namespace.errors import InvalidPath, NameTooLong
 
@@ -18,6 +19,9 @@ SCHEME = "headrace"
 
 #: Linux's PATH_MAX; no store that we know can hold more.
 MAX_PATH_BYTES = 4096
+
+#: Texts whose normal form is remembered: some 4 MB of usual paths. A job opens the same again.
+MOST_PARSED = 10_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,36 +33,13 @@ class NamespacePath:
 
     text: str
 
-    @classmethod
-    def parse(cls, text: str) -> NamespacePath:
+    @staticmethod
+    def parse(text: str) -> NamespacePath:
         """The normal form of `text`, which may be a `headrace:///` URL or a plain path.
 
         Raises InvalidPath where no object can have such a name, and NameTooLong past 4096 bytes.
         """
-        plain = _without_scheme(text)
-        if "\0" in plain:
-            raise InvalidPath("a path cannot contain the NUL character", path=text)
-        try:
-            size = len(plain.encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError:
-            raise InvalidPath(
-                "the path contains a lone surrogate, which no store can hold", path=text
-            ) from None
-        if size > MAX_PATH_BYTES:
-            raise NameTooLong(
-                f"the path has {size} bytes, and at most {MAX_PATH_BYTES} can be named", path=text
-            )
-        parts: list[str] = []
-        for part in plain.split("/"):
-            if part in ("", "."):
-                continue
-            if part == "..":
-                if not parts:
-                    raise InvalidPath("the path leads above the root of the tree", path=text)
-                parts.pop()
-            else:
-                parts.append(part)
-        return cls("/" + "/".join(parts))
+        return _parsed(text)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -131,6 +112,34 @@ def other_spelling(text: str) -> str | None:
         if other != text:
             return other
     return None
+
+
+@lru_cache(MOST_PARSED)
+def _parsed(text: str) -> NamespacePath:
+    plain = _without_scheme(text)
+    if "\0" in plain:
+        raise InvalidPath("a path cannot contain the NUL character", path=text)
+    try:
+        size = len(plain.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise InvalidPath(
+            "the path contains a lone surrogate, which no store can hold", path=text
+        ) from None
+    if size > MAX_PATH_BYTES:
+        raise NameTooLong(
+            f"the path has {size} bytes, and at most {MAX_PATH_BYTES} can be named", path=text
+        )
+    parts: list[str] = []
+    for part in plain.split("/"):
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not parts:
+                raise InvalidPath("the path leads above the root of the tree", path=text)
+            parts.pop()
+        else:
+            parts.append(part)
+    return NamespacePath("/" + "/".join(parts))
 
 
 def _without_scheme(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from headrace_namespace.identity import ObjectRef
 from headrace_namespace.mount_table import Mount
@@ -28,6 +29,9 @@ class Resolved:
     `names` holds every name of the same object that the mount table gives it, this one first:
     another mount of the same bucket, the target of a symbolic link. They hold for `ref` alone: a
     version of another ref (a link that was switched since) must be resolved anew.
+
+    `looked_at` is when the links on the way were looked at, in seconds of the monotonic clock; inf
+    where the store has none.
     """
 
     path: NamespacePath
@@ -35,3 +39,4 @@ class Resolved:
     key: str
     ref: ObjectRef | None
     names: tuple[Name, ...]
+    looked_at: float = field(default=math.inf, compare=False)

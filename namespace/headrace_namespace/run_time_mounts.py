@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 #: Each costs some 20 KB in every process that uses the ledger.
 MOST_MOUNTS = 1000
+#: Paths that were unmounted and are still counted, those that went last: some 500 bytes each.
+MOST_RETIRED = 1000
 #: A key of LMDB has at most 511 bytes.
 MOST_PATH_BYTES = 500
 #: A person writes some hundreds; with `MOST_MOUNTS` of them the ledger is a quarter full.
@@ -247,9 +249,17 @@ class RunTimeMounts:
         self._tree, self._opened = tree, opened
         for mount in old.stores.keys() - tree.stores.keys():
             store = old.stores[mount]
-            counts = self._retired.setdefault(store.mount.path.text, Counter())
-            counts.update(store.observed.requests())
+            self._retire(store)
             store.close()
+
+    def _retire(self, store: MountedStore) -> None:
+        """Count on what its mount asked of it, though it goes."""
+        path = store.mount.path.text
+        counts = self._retired.pop(path, Counter())
+        counts.update(store.observed.requests())
+        while len(self._retired) >= MOST_RETIRED:
+            del self._retired[next(iter(self._retired))]
+        self._retired[path] = counts
 
     def _open(self, key: bytes, record: bytes) -> MountedStore | None:
         """The store of a record; None where the configuration mounts another at its path."""

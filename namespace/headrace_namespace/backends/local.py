@@ -2,7 +2,8 @@
 
 A file's version is what the kernel shows of a change: inode, size, modification and change time.
 Those times move in steps; a write within the same step as the last shows nothing. So bytes are read
-only of files whose last change is older than a step: then the same times mean the same bytes.
+only of files whose last change is older than a step, and not while the write that set them is still
+under way: then the same times mean the same bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from io import FileIO
 from headrace_namespace.backends.local_files import (
     STORE,
     KernelErrors,
+    await_writes,
     tag_of,
     unsettled_seconds,
     version_of,
@@ -139,6 +141,19 @@ class LocalBackend:
                 return None
         return version_of(*found)
 
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        """One `os.lstat`: a link in the file's place shows itself, and so is none. A file that was
+        changed just now is for `stat`, which waits."""
+        try:
+            shown = os.lstat(f"{self._root}/{key}" if key else self._root)
+        except (OSError, ValueError):
+            return False
+        return (
+            tag_of(shown) == version.tag
+            and stat.S_ISREG(shown.st_mode)
+            and not unsettled_seconds(shown, self._clock.now())
+        )
+
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """The next 1,000 children by name.
 
@@ -174,6 +189,7 @@ class LocalBackend:
                 wait = unsettled_seconds(os.fstat(file.fileno()), self._clock.now())
                 if wait:
                     self._clock.sleep(wait)
+                await_writes(file.fileno())
                 self._check(version, os.fstat(file.fileno()))
                 file.seek(start)
                 filled = 0

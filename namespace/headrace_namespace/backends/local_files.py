@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from headrace_namespace.errors import (
     AccessRefused,
@@ -48,6 +48,17 @@ def unsettled_seconds(shown: os.stat_result, now: float) -> float:
     age = now - shown.st_ctime_ns / 1e9
     # A time far in the future is another clock's: a change now would show as going back.
     return GRAIN_SECONDS - age if -GRAIN_SECONDS < age < GRAIN_SECONDS else 0.0
+
+
+def await_writes(file: int) -> None:
+    """Return when every write that the kernel had begun on this open file is done.
+
+    A file's times are set as a write begins: a long one (seconds, on a busy machine) may be half
+    done when they are old already. To look for data a file system takes the lock that a write holds
+    to its end (ext4, tmpfs, btrfs; XFS takes it for every read).
+    """
+    with suppress(OSError):  # an empty file has none, and some file systems cannot look
+        os.lseek(file, 0, os.SEEK_DATA)
 
 
 class KernelErrors:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 
 from headrace_namespace.backends.local_files import (
     KernelErrors,
+    await_writes,
     tag_of,
     unsettled_seconds,
     version_of,
@@ -115,6 +116,7 @@ class LocalWriter:
             wait = unsettled_seconds(os.fstat(fd), self._clock.now())
             if wait:
                 self._clock.sleep(wait)
+            await_writes(fd)
             whole = (
                 tag_of(os.fstat(fd)) == base.tag
                 and new.copy_from(fd, base.size)

@@ -32,6 +32,11 @@ class ObservedBackend(WrappedBackend):
         self._counters.add("stat")
         return self.inner.stat(key)
 
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        """As the store's, counted as a `stat`."""
+        self._counters.add("stat")
+        return self.inner.shows(key, version)
+
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """As the store's, counted."""
         self._counters.add("list")

@@ -153,6 +153,12 @@ class Backend(Protocol):
         """
         ...
 
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        """Whether one cheap look shows that the key still is this very version, which an earlier
+        `stat` gave. False wherever that cannot be told so: `stat` says, and raises. Never raises.
+        """
+        ...
+
     def trail(self, key: str) -> tuple[ObjectRef, ...]:
         """All refs by which the key leads to its object, `ref(key)` the last of them.
 

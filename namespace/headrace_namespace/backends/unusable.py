@@ -58,6 +58,10 @@ class UnusableBackend:
         """Raises ConfigError."""
         self._refuse()
 
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        """False."""
+        return False
+
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """Raises ConfigError."""
         self._refuse()

@@ -14,16 +14,13 @@ class WrappedBackend:
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
+        #: See `Backend`; it never changes.
+        self.stat_is_cheap = inner.stat_is_cheap
 
     @property
     def name(self) -> str:
         """See `Backend`."""
         return self.inner.name
-
-    @property
-    def stat_is_cheap(self) -> bool:
-        """See `Backend`."""
-        return self.inner.stat_is_cheap
 
     @property
     def space(self) -> str:
@@ -41,6 +38,10 @@ class WrappedBackend:
     def stat(self, key: str) -> ObjectVersion | Folder | None:
         """See `Backend`."""
         return self.inner.stat(key)
+
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        """See `Backend`."""
+        return self.inner.shows(key, version)
 
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """See `Backend`."""

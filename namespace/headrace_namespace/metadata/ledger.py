@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 import lmdb
 
+from headrace_namespace.metadata.lmdb_check import set_aside
 from headrace_namespace.metadata.lmdb_env import (
+    IndexDamaged,
     IndexFault,
     SharedEnvironment,
     acquire,
@@ -34,6 +36,10 @@ _GENERATION = b"\0generation"
 
 class LedgerFault(Exception):
     """The ledger could not be read or written; the message says why."""
+
+
+class LedgerDamaged(LedgerFault):
+    """Its file is damaged."""
 
 
 class Page(Protocol):
@@ -91,9 +97,10 @@ class Ledger(Protocol):
 
 
 def open_ledger(folder: Path) -> Ledger:
-    """The ledger in `folder`; where that cannot be, one in memory alone, after a warning."""
+    """The ledger in `folder`; where that cannot be, one in memory alone, after a warning. A damaged
+    one is set aside, and said once: a new one takes its place."""
     try:
-        return LmdbLedger(folder)
+        return _opened(folder)
     except (LedgerFault, OSError) as error:
         _log.warning(
             "what headrace keeps in %s cannot be kept (%s): mounts made at run time and the last "
@@ -104,13 +111,28 @@ def open_ledger(folder: Path) -> Ledger:
         return MemoryLedger()
 
 
+def _opened(folder: Path) -> Ledger:
+    try:
+        return LmdbLedger(folder)
+    except LedgerDamaged as error:
+        if set_aside(folder):
+            _log.warning(
+                "what headrace kept in %s is lost (%s): mounts made at run time, the last policy, "
+                "records of purges and totals; the damaged file is kept beside it as "
+                "data.mdb.damaged",
+                folder,
+                error,
+            )
+        return LmdbLedger(folder)
+
+
 class LmdbLedger:
     """A ledger in an LMDB environment."""
 
     lasts = True
 
     def __init__(self, folder: Path) -> None:
-        """Raises LedgerFault, OSError."""
+        """Raises LedgerFault, LedgerDamaged, OSError."""
         with _faults():
             self._environment = acquire(folder, LEDGER_BYTES)
 
@@ -232,5 +254,7 @@ def _count(page: Page) -> None:
 def _faults() -> Generator[None]:
     try:
         yield
+    except IndexDamaged as error:
+        raise LedgerDamaged(str(error)) from error
     except IndexFault as error:
         raise LedgerFault(str(error)) from error

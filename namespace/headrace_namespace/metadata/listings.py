@@ -3,7 +3,7 @@
 A listing brings the version of every child. For a few seconds it may validate the opens of those
 children under the freshness contract `check`, by three rules (decisions/0003-listings-validate.md):
 it must first prove itself, the first child being asked of the store and found as listed; it
-validates each child once; and it is never older than `VALID_SECONDS`.
+validates each child once; and it is never older than `VALID_SECONDS`, nor than the mount's own age.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.metadata.protocol import Observation
 
 #: Long enough to open a thousand warm files, short enough to be named as the contract's edge.
 VALID_SECONDS = 5.0
@@ -46,33 +47,39 @@ class Listings:
         """A listing of `folder` starts now; what an earlier one said is forgotten."""
         with self._changed:
             self._drop(folder)
+            self._make_room(1)
             self._folders[folder] = _Listing(now)
             self._held += 1
-            self._make_room()
 
-    def add(self, folder: str, children: dict[str, ObjectVersion]) -> None:
-        """A part of the listing begun last brought these children."""
+    def add(self, folder: str, listed_at: float, children: dict[str, ObjectVersion]) -> None:
+        """A part of the listing begun at `listed_at` brought these children.
+
+        Nothing comes of it where another has begun since: what is older must not pass for younger.
+        """
         with self._changed:
             listing = self._folders.get(folder)
-            if listing is None:
+            if listing is None or listing.listed_at != listed_at:
                 return
-            before = len(listing.children)
-            listing.children.update(children)
-            self._held += len(listing.children) - before
-            self._make_room()
+            # One by one: the difference of two views would walk through all that is held.
+            more = sum(name not in listing.children for name in children)
+            self._make_room(more)
+            if folder in self._folders:  # else it is too large itself
+                listing.children.update(children)
+                self._held += more
 
     def seen(self, folder: str, now: float) -> None:
         """The store said that `folder` is one; nothing is known of its children."""
         if folder not in self._folders:
             self.begin(folder, now)
 
-    def shows_folder(self, folder: str, now: float) -> bool:
-        """Whether `folder` was seen or listed within the last few seconds, so that it is one."""
+    def shows_folder(self, folder: str, since: float) -> bool:
+        """Whether `folder` was seen or listed no earlier than `since`, so that it is one."""
         listing = self._folders.get(folder)
-        return listing is not None and now - listing.listed_at <= VALID_SECONDS
+        return listing is not None and listing.listed_at >= since
 
-    def take(self, folder: str, child: str, now: float, *, opening: bool) -> ObjectVersion | None:
-        """The version by which a proven listing validates `child`; None where the store must say.
+    def take(self, folder: str, child: str, since: float, *, opening: bool) -> Observation | None:
+        """The version by which a proven listing, begun no earlier than `since`, validates `child`;
+        None where the store must say.
 
         An open uses the validation up, a mere look does not. Whoever is told None asks the store
         and then calls `prove`; others who ask meanwhile wait for that.
@@ -84,14 +91,14 @@ class Listings:
                 listing = self._folders.get(folder)
                 if listing is None or child not in listing.children:
                     return None
-                if now - listing.listed_at > VALID_SECONDS:
+                if listing.listed_at < since:
                     self._drop(folder)
                     return None
                 if listing.proven:
                     if not opening:
-                        return listing.children[child]
+                        return Observation(listing.children[child], listing.listed_at)
                     self._held -= 1
-                    return listing.children.pop(child)
+                    return Observation(listing.children.pop(child), listing.listed_at)
                 if not listing.proving:
                     listing.proving = True
                     return None
@@ -118,20 +125,20 @@ class Listings:
         if folder in self._folders:
             with self._changed:
                 self._drop(folder)
-                self._changed.notify_all()
 
     def forget_below(self, folder: str) -> None:
         """All below `folder` was moved: no listing of its folders stands for anything."""
         with self._changed:
             for name in [name for name in self._folders if name.startswith(folder + "/")]:
                 self._drop(name)
-            self._changed.notify_all()
 
-    def _make_room(self) -> None:
-        while self._held > self._most_children and self._folders:
+    def _make_room(self, more: int) -> None:
+        """Let the oldest go, so that with `more` to come there are never too many."""
+        while self._held + more > self._most_children and self._folders:
             self._drop(next(iter(self._folders)))
 
     def _drop(self, folder: str) -> None:
         listing = self._folders.pop(folder, None)
         if listing is not None:
             self._held -= len(listing.children) + 1
+            self._changed.notify_all()  # who waits for its proof would wait in vain

@@ -16,6 +16,7 @@ disk is a SIGBUS instead of an error.
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+
+from headrace_namespace.metadata.lmdb_check import FileCheck, in_their_place
 
 #: Threads of all processes that may read at once; each slot is 64 bytes of the lock file, which is
 #: then 64 KiB. 126, LMDB's own choice, is too few for a machine with 64 workers of several threads.
@@ -54,7 +57,8 @@ class IndexFull(IndexFault):
 
 
 class IndexDamaged(IndexFault):
-    """The file is not an LMDB environment, or LMDB finds it broken."""
+    """The file is not an LMDB environment, or it is found broken; whoever opens it alone next is
+    told at once (`lmdb_check.py`)."""
 
 
 _DAMAGE = (
@@ -64,6 +68,10 @@ _DAMAGE = (
     lmdb.VersionMismatchError,
     lmdb.IncompatibleError,
     lmdb.BadDbiError,
+    lmdb.BadTxnError,  # its first error: an inner page was wrong
+    lmdb.PageFullError,
+    lmdb.CursorFullError,
+    struct.error,
 )
 
 
@@ -82,10 +90,13 @@ class SharedEnvironment:
     IndexFault; acquire it anew there.
     """
 
-    def __init__(self, path: Path, key: str, environment: lmdb.Environment) -> None:
+    def __init__(
+        self, path: Path, key: str, environment: lmdb.Environment, check: FileCheck
+    ) -> None:
         self.path = path
         self.key = key
         self.holders = 1
+        self._check = check
         self._environment: lmdb.Environment | None = environment
         self._databases: dict[str, Any] = {}
         #: Threads that are within LMDB, and how deep.
@@ -96,7 +107,8 @@ class SharedEnvironment:
 
     @contextmanager
     def read(self) -> Generator[lmdb.Transaction[bytes]]:
-        """A read transaction. Raises IndexFault and its kinds in place of LMDB's own errors."""
+        """A read transaction. Raises IndexFault and its kinds in place of LMDB's own errors, and
+        IndexDamaged for a record within it that `struct` cannot take apart."""
         with self._transaction(write=False) as transaction:
             yield transaction
 
@@ -120,13 +132,6 @@ class SharedEnvironment:
         """The most bytes that the environment's file may grow to."""
         with self._use() as environment:
             return int(environment.info()["map_size"])
-
-    def is_whole(self) -> bool:
-        """Whether the file is as long as its own records say; a cut one would crash its readers."""
-        page_bytes = max(os.sysconf("SC_PAGE_SIZE"), 4096)
-        length = (self.path / "data.mdb").stat().st_size
-        with self._use() as environment:
-            return length >= (int(environment.info()["last_pgno"]) + 1) * page_bytes
 
     def clear_dead_readers(self) -> int:
         """Free the reader slots of killed processes, which would keep old pages alive; how many."""
@@ -156,8 +161,11 @@ class SharedEnvironment:
         self._enter()
         try:
             yield self._opened()
-        except lmdb.Error as error:
-            raise _translated(error, self.path) from error
+        except (lmdb.Error, struct.error) as error:
+            fault = _translated(error, self.path)
+            if isinstance(fault, IndexDamaged):
+                self._check.doubt()
+            raise fault from error
         finally:
             self._leave()
 
@@ -223,8 +231,16 @@ class SharedEnvironment:
         """Close it, whoever holds it; for `release` alone."""
         environment, self._environment = self._environment, None
         self._databases.clear()
+        try:
+            if environment is not None:
+                self._check.settle(environment)
+        finally:
+            self._let_go(environment)
+
+    def _let_go(self, environment: lmdb.Environment | None) -> None:
         if environment is not None:
             environment.close()
+        self._check.close()
 
     def pause_for_fork(self) -> None:
         """Let no transaction begin, and wait until no other thread has one; for this module
@@ -249,7 +265,9 @@ class SharedEnvironment:
             # closing would wait for them. Leave it; the child finds its tier off.
             _abandoned.append(self._environment)
             self._environment = None
-        self.close()
+        environment, self._environment = self._environment, None
+        self._databases.clear()
+        self._let_go(environment)  # the lock on the file stays with the parent
 
 
 _table: dict[str, SharedEnvironment] = {}
@@ -272,23 +290,48 @@ def acquire(path: Path, map_bytes: int) -> SharedEnvironment:
         if shared is not None:
             shared.holders += 1
             return shared
+        stranger = in_their_place(path)
+        if stranger is not None:
+            raise IndexDamaged(f"the index {path} is damaged: {stranger}")
         _reserve_lock_file(path)
+        check = FileCheck(path)
         try:
-            environment = lmdb.open(
-                str(path),
-                map_size=max(map_bytes, LEAST_MAP_BYTES),
-                max_dbs=MAX_DATABASES,
-                max_readers=MAX_READERS,
-                metasync=False,
-                mode=0o600,
-                # Look-ups are random; reading around them would fill memory with what nobody asked.
-                readahead=False,
-            )
-            environment.reader_check()
-        except lmdb.Error as error:
-            raise _translated(error, path) from error
-        shared = _table[key] = SharedEnvironment(path, key, environment)
+            environment = _opened(path, map_bytes, check)
+        except BaseException:
+            check.close()
+            raise
+        shared = _table[key] = SharedEnvironment(path, key, environment, check)
         return shared
+
+
+def _opened(path: Path, map_bytes: int, check: FileCheck) -> lmdb.Environment:
+    """The environment, looked at. Raises IndexFault and its kinds, OSError."""
+    try:
+        environment = lmdb.open(
+            str(path),
+            map_size=max(map_bytes, LEAST_MAP_BYTES),
+            max_dbs=MAX_DATABASES,
+            max_readers=MAX_READERS,
+            metasync=False,
+            mode=0o600,
+            # Look-ups are random; reading around them would fill memory with what nobody asked.
+            readahead=False,
+        )
+    except lmdb.Error as error:
+        raise _translated(error, path) from error
+    try:
+        environment.reader_check()
+        wrong = check.fault(environment)
+        if wrong is not None:
+            check.doubt()  # for who starts just now, and is not alone
+            raise IndexDamaged(f"the index {path} is damaged: {wrong}")
+        check.share()
+    except BaseException as error:
+        environment.close()
+        if isinstance(error, lmdb.Error):
+            raise _translated(error, path) from error
+        raise
+    return environment
 
 
 def _reserve_lock_file(path: Path) -> None:

@@ -35,10 +35,11 @@ class MemoryMetadata:
         """Remember an answer in place of an earlier one."""
         ref = observation.version.ref
         with self._lock:
+            if ref not in self._by_ref:  # first room, so that there is never one too many
+                while len(self._by_ref) >= self._most:
+                    self._by_ref.popitem(last=False)
             self._by_ref[ref] = observation
             self._by_ref.move_to_end(ref)
-            while len(self._by_ref) > self._most:
-                self._by_ref.popitem(last=False)
 
     def forget(self, ref: ObjectRef) -> None:
         """Forget the object."""

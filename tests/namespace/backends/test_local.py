@@ -173,6 +173,21 @@ def test_a_pipe_in_the_files_place_does_not_block(local: LocalStore) -> None:
         read(local.backend, version, 0, 1)
 
 
+def test_a_cheap_look_is_not_led_by_a_link_nor_hurried(local: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "moved").write_bytes(b"1")
+    (local.root / "link").symlink_to(tmp_path / "moved")
+    # The very same file by a link: by which other names it is to be judged is for `trail` to say.
+    assert not local.backend.shows("link", stat_object(local.backend, "link"))
+    # Of a file that was changed just now, what it shows may be said of two contents.
+    clock = ManualClock((tmp_path / "moved").stat().st_ctime_ns / 1e9)
+    moved = LocalBackend(str(tmp_path), clock)
+    clock.time += GRAIN_SECONDS + 0.001
+    version = stat_object(moved, "moved")
+    assert moved.shows("moved", version)
+    clock.time -= GRAIN_SECONDS
+    assert not moved.shows("moved", version)
+
+
 def test_a_link_and_its_target_are_one_object(local: LocalStore, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"1")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -93,3 +93,33 @@ def test_a_folder_that_cannot_be_made_costs_the_keeping_alone(
     assert "cannot be kept" in caplog.text
     with ledger.book("mounts").write() as page:
         page.put(b"key", b"value")
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def _halve(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [_flip, _halve])
+def test_a_damaged_ledger_is_set_aside_and_said_once(
+    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = open_ledger(tmp_path)
+    with ledger.book("mounts").write() as page:
+        page.put(b"a", b"1")
+    ledger.close()
+    damage(tmp_path / "data.mdb")
+    damaged = (tmp_path / "data.mdb").read_bytes()
+    for _ in range(2):
+        ledger = open_ledger(tmp_path)
+        assert ledger.lasts
+        with ledger.book("mounts").read() as page:
+            assert page.get(b"a") is None
+        ledger.close()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert (tmp_path / "data.mdb.damaged").read_bytes() == damaged

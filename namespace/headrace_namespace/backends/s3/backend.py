@@ -152,6 +152,10 @@ class S3Backend:
             raise self._nothing_mounted()
         return None
 
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        """False: no look at S3 is cheap."""
+        return False
+
     def trail(self, key: str) -> tuple[ObjectRef, ...]:
         """The ref alone: S3 has no links."""
         return (self.ref(key),)
@@ -305,10 +309,10 @@ class S3Backend:
             raise error from fault
 
     def _listed(self, name: str, item: ListedObject) -> Listed:
-        tag = tag_of(item.etag, item.mtime, item.size)
-        text, strong = tag or ("", False)
+        mtime = item.mtime
+        text, strong = tag_of(item.etag, mtime, item.size) or ("", False)
         ref = ObjectRef(self._store, item.key)
-        version = ObjectVersion(ref, text, item.size, strong, mtime=item.mtime)
+        version = ObjectVersion(ref, text, item.size, strong, mtime=mtime)
         return Listed(name, version, settled=strong)
 
     def _not_listed(self, full: str) -> HeadraceError:
