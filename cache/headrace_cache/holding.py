@@ -92,7 +92,7 @@ class Holding:
         pinned, held = self._attached(path)
         return Why(
             version=pinned.version,
-            explanation=self._reader.explain(path),
+            explanation=self._reader.gate.explain(path),
             extents=(*self._memory_runs(held), *self._sealed_runs(held)),
             pinned=self._store.is_pinned(held),
             purges=self._purges(path),

@@ -66,7 +66,8 @@ class LocalService:
 
     def reader(self) -> Reader:
         """The reader to use now; in a forked child, another than the parent's."""
-        return self._now().reader
+        parts = self._parts
+        return parts.reader if parts is not None else self._now().reader
 
     def holding(self) -> Holding:
         """What looks after what is held, now."""
@@ -85,11 +86,12 @@ class LocalService:
         """The object, its version pinned."""
         parts = self._now()
         parts.totals.add_if_due()
-        return OpenObject(self, parts.reader.pin(path, freshness))
+        reader = parts.reader
+        return OpenObject(self, reader, *reader.open(path, freshness))
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and why."""
-        return self.reader().explain(path)
+        return self.reader().gate.explain(path)
 
     def drop(self, path: NamespacePath) -> int:
         """Forget what the cache holds of the object's version of now; how many bytes."""
@@ -201,12 +203,13 @@ class LocalService:
         parts, self._parts = self._parts, None
         self._lock = threading.Lock()
         if parts is not None:
+            parts.counters.after_fork_in_child()  # files that were open count as they close
             parts.store.abandon_in_child()
 
     def _purges(self, path: NamespacePath) -> Sequence[Purge]:
         """The records of purges that took bytes of the path's folder."""
         parts = self._now()
-        return parts.purging.purges_of(parts.reader.names_of(path))
+        return parts.purging.purges_of(parts.reader.gate.names_of(path))
 
     def _now(self) -> Parts:
         parts = self._parts

@@ -89,7 +89,7 @@ class TotalsKeeper:
         if now >= self._next_add:
             self._next_add = now + ADD_SECONDS
             with suppress(StoreTimeout):  # closed meanwhile, which adds it too
-                self._adder.submit(self._add)
+                self._adder.offer(self._add)
 
     def add(self) -> None:
         """Return when what was done so far is added."""

@@ -8,9 +8,11 @@ class ManualClock:
 
     def __init__(self, start: float = 1_000_000.0) -> None:
         self.time = start
+        #: By how much this machine's clock has been set forward (or back) by somebody.
+        self.set_forward = 0.0
 
     def now(self) -> float:
-        return self.time
+        return self.time + self.set_forward
 
     def monotonic(self) -> float:
         return self.time

@@ -17,9 +17,9 @@ from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol, PolicyWatch
 from headrace_cache.reading.reader import Reader
-from headrace_cache.reading.single_flight import Flights
 from headrace_cache.service import OpenObject
 from headrace_cache.tiers.memory import Extent, MemoryTier
+from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.totals import TotalsKeeper
 from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
@@ -33,10 +33,11 @@ from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
-from headrace_namespace.tree import FixedTree, MountedStore
+from headrace_namespace.tree import FixedTree, MountedStore, Trees
 from tests.fakes.clock import ManualClock
 from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.page_tier import DictTier
+from tests.fakes.watched_flights import WatchedFlights
 
 PAGE = 1 << 16
 
@@ -61,6 +62,7 @@ class Rig:
     ledger: Ledger = field(default_factory=MemoryLedger)
     #: No file: then it believes that there are other processes.
     company_file: Path = Path("/nowhere/in-use.lock")
+    page_bytes: int = PAGE
 
     def __post_init__(self) -> None:
         self.watch = PolicyWatch(self.policy, self.clock)
@@ -69,31 +71,22 @@ class Rig:
     def _build(self) -> Parts:
         self.counters = Counters()
         self.launcher = launcher = Offload(1)
-        stores: list[MountedStore] = []
-        for path, backend in self.backends.items():
-            observed = ObservedBackend(backend)
-            tags = self.tags_of.get(path, ())
-            mount = Mount(
-                NamespacePath.parse(path),
-                backend.space,
-                self.freshness,
-                tags,
-                ttl_seconds=self.ttl_seconds,
-            )
-            stores.append(MountedStore(mount, observed, observed, Offload(4), Offload(4)))
-        self.namespace = Namespace(FixedTree(stores), MemoryMetadata(), Listings(), self.clock)
+        self.namespace = Namespace(self.trees(), MemoryMetadata(), Listings(), self.clock)
         self.memory = MemoryTier(
             limit_bytes=self.memory_bytes,
             most_extents=self.most_extents,
             rule=S3Fifo[Extent](),
         )
-        shape = ExtentShape.for_tier(self.memory_bytes, PAGE)
-        self.store = ExtentStore(memory=self.memory, ssd=self.ssd, shape=shape, clock=self.clock)
+        shape = ExtentShape.for_tier(self.memory_bytes, self.page_bytes)
+        self.store = ExtentStore(
+            memory=self.memory, ssd=self.page_tier(), shape=shape, clock=self.clock
+        )
+        self.flights = WatchedFlights()
         reader = Reader(
             namespace=self.namespace,
             policy=self.watch,
             store=self.store,
-            flights=Flights(),
+            flights=self.flights,
             launcher=launcher,
             counters=self.counters,
             guarantee=Guarantee.UNATTESTED,
@@ -121,6 +114,26 @@ class Rig:
             self._enforced(),
             Patrol(self.watch),
         )
+
+    def trees(self) -> Trees:
+        """The mounts: here one of each backend, all with the same contract."""
+        stores: list[MountedStore] = []
+        for path, backend in self.backends.items():
+            observed = ObservedBackend(backend)
+            tags = self.tags_of.get(path, ())
+            mount = Mount(
+                NamespacePath.parse(path),
+                backend.space,
+                self.freshness,
+                tags,
+                ttl_seconds=self.ttl_seconds,
+            )
+            stores.append(MountedStore(mount, observed, observed, Offload(4), Offload(4)))
+        return FixedTree(stores)
+
+    def page_tier(self) -> PageTier | None:
+        """What keeps pages beyond memory."""
+        return self.ssd
 
     def _enforced(self) -> Purging:
         """As `opening` does, but nobody looks by himself: tests move the clock, or say `look`."""

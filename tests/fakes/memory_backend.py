@@ -97,6 +97,9 @@ class MemoryBackend:
                 return self._version(key)
             return Folder() if self._is_folder(key) else None
 
+    def shows(self, key: str, version: ObjectVersion) -> bool:
+        return False
+
     def trail(self, key: str) -> tuple[ObjectRef, ...]:
         return (self.ref(key),)
 

@@ -27,7 +27,7 @@ class Worker:
         self.service = service
         self.handles: dict[str, OpenObject] = {}
         # What the patrol does, and when it is done.
-        self.watch = service.reader()._policy  # pyright: ignore[reportPrivateUsage]
+        self.watch = service.reader().gate._watch  # pyright: ignore[reportPrivateUsage]
         self.at_start = self.watch.now
         self.changed = threading.Event()
         follow = self.watch._follow  # pyright: ignore[reportPrivateUsage]

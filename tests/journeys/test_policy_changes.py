@@ -91,7 +91,7 @@ class Site:
 
 
 def look(service: LocalService) -> None:
-    service.reader()._policy.look()  # pyright: ignore[reportPrivateUsage]
+    service.reader().gate._watch.look()  # pyright: ignore[reportPrivateUsage]
 
 
 def opened(service: CacheService, path: str) -> OpenObject:

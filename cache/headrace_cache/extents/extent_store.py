@@ -39,6 +39,9 @@ from headrace_namespace.latch import Latch
 # Open objects look into spans; they see them through this gate.
 __all__ = ["CachedObject", "Extent", "ExtentStore", "Fill", "HeldPage", "PurgeReport", "Span"]
 
+#: Scopes remembered to be shared by objects that come next; when there are so many all are
+#: forgotten. Some 0.5 KB each.
+MOST_SCOPES = 4096
 #: How often, and each time how long at most, a fill waits for room before its readers
 #: read past the cache. Short: a store that stalls may hold much of a small tier.
 MOST_WAITS_FOR_ROOM = 8
@@ -68,6 +71,8 @@ class ExtentStore:
         self._objects: weakref.WeakValueDictionary[tuple[bytes, Placement], CachedObject] = (
             weakref.WeakValueDictionary()
         )
+        #: Scopes of objects that came lately, each by itself.
+        self._scopes: dict[Scope, Scope] = {}
         #: Fills under way, and what opens when the next of them ends.
         self._fills = 0
         self._ended = Latch()
@@ -89,12 +94,21 @@ class ExtentStore:
                     memory_bytes=self._memory.limit_bytes,
                     ssd_bytes=self._ssd_bytes,
                 )
-                held = CachedObject(version, placement, scope, digest, admission)
+                held = CachedObject(version, placement, self._shared(scope), digest, admission)
                 self._objects[digest, placement] = held
                 return held, True
             if not scope.folders <= held.scope.folders:
                 held.scope = Scope(held.scope.folders | scope.folders)
             return held, False
+
+    def _shared(self, scope: Scope) -> Scope:
+        """One scope for all objects of a folder: each of its own would take half a kilobyte."""
+        known = self._scopes.get(scope)
+        if known is None:
+            if len(self._scopes) >= MOST_SCOPES:
+                self._scopes.clear()
+            known = self._scopes[scope] = scope
+        return known
 
     def forget_sealed(self, held: CachedObject) -> None:
         """Forget what the SSD holds of this version: no reader finds it any more."""

@@ -12,8 +12,9 @@ from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.page import page_length
 from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
 
-#: What this process's own bookkeeping takes for a small object, as measured; it counts as used
-#: memory, else a tier of tiny objects would hold a multiple of its bound.
+#: What this process's own bookkeeping takes for a small object beside its key, as measured
+#: (tests/bench/scale.py: 1,250 to 1,450); it counts as used memory, else a tier of tiny objects
+#: would hold a multiple of its bound.
 OBJECT_BYTES = 1536
 #: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
 ARENA_ALIGNMENT = 64
@@ -69,7 +70,7 @@ class MemoryRoom:
             if arena is None:
                 return None
         growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(arena.taken)
-        growth += OBJECT_BYTES
+        growth += OBJECT_BYTES + len(held.version.ref.key)
         if not self._memory.charge(arena, growth):
             return None
         arena.taken = base + held.size

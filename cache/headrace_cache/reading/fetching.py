@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from _thread import allocate_lock
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from headrace_cache.extents.extent_store import CachedObject, ExtentStore
 from headrace_cache.extents.page import runs
 from headrace_cache.reading.pinned import Pinned
 from headrace_cache.reading.single_flight import Flight, Flights
+from headrace_namespace.latch import Latch
 from headrace_namespace.metrics import BYTES_FETCHED, Counters
+from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 
 #: One request to a store: large enough that its fixed cost does not matter (measured best on S3).
 REQUEST_BYTES = 8 << 20
+#: Flights of one mount that are under way, in its threads or in line for one. A reader that finds
+#: so many waits for a landing; read-ahead is left out long before.
+MOST_FLIGHTS = 1024
+#: Flights that one read has at once, so that a huge one leaves room for the others.
+MOST_FLIGHTS_OF_A_READ = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """Flights that bring the first of the pages, the pages for which there was no room yet, and
+    what opens when any flight lands: then there may be some."""
+
+    flights: Sequence[Flight]
+    rest: Sequence[int]
+    landed: Latch
 
 
 class Fetching:
@@ -27,6 +47,10 @@ class Fetching:
         self._flights = flights
         self._counters = counters
         self._request_pages = max(1, REQUEST_BYTES // store.shape.page_bytes)
+        self._lock = allocate_lock()
+        #: By mount, how many flights of ours have not landed; and what opens when the next does.
+        self._under_way: dict[Mount, int] = {}
+        self._landed = Latch()
 
     def _groups(self, held: CachedObject, missing: Sequence[int]) -> Iterator[range]:
         """Missing pages as runs of one request each, none crossing from one extent to the next."""
@@ -40,18 +64,26 @@ class Fetching:
                 yield range(first, stop)
                 first = stop
 
-    def launch(
-        self, pinned: Pinned, held: CachedObject, missing: Sequence[int]
-    ) -> Sequence[Flight]:
-        """Claim what nobody else fetches, and give all flights that bring the pages."""
+    def launch(self, pinned: Pinned, held: CachedObject, missing: Sequence[int]) -> Launched:
+        """Claim what nobody else fetches, as much as there is room for, and give all flights that
+        bring those pages. For one thread at a time: the launcher's."""
         fetchers = self._namespace.fetchers(pinned.mount)  # raises where it was unmounted
-        mine, others = self._flights.claim(held.digest, list(self._groups(held, missing)))
+        mount = pinned.mount
+        with self._lock:
+            landed, under_way = self._landed, self._under_way.get(mount, 0)
+        room = min(MOST_FLIGHTS_OF_A_READ, MOST_FLIGHTS - under_way)
+        groups = list(itertools.islice(self._groups(held, missing), room))
+        rest = missing[sum(len(group) for group in groups) :]
+        mine, others = self._flights.claim(held.digest, groups)
+        if mine:
+            with self._lock:  # landings may have lowered it since, nothing raises it but this
+                self._under_way[mount] = self._under_way.get(mount, 0) + len(mine)
         for flight in mine:
             try:
                 fetchers.submit(functools.partial(self._fly, pinned, held, flight))
             except Exception as error:  # closed, or no thread to be had
-                self._flights.land(flight, error)
-        return (*mine, *others)
+                self._land(mount, flight, error)
+        return Launched((*mine, *others), rest, landed)
 
     def _fly(self, pinned: Pinned, held: CachedObject, flight: Flight) -> None:
         error: BaseException | None = None
@@ -64,7 +96,16 @@ class Fetching:
         except BaseException as caught:  # whatever it is, those who wait must learn of it
             error = caught
         finally:
-            self._flights.land(flight, error)
+            self._land(pinned.mount, flight, error)
+
+    def _land(self, mount: Mount, flight: Flight, error: BaseException | None) -> None:
+        self._flights.land(flight, error)
+        with self._lock:
+            left = self._under_way.pop(mount, 1) - 1
+            if left:
+                self._under_way[mount] = left
+            landed, self._landed = self._landed, Latch()
+        landed.open()
 
     def _fill(self, pinned: Pinned, held: CachedObject, pages: range) -> None:
         """Step 7 and 8: room, the sealed tier, the store, publication."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from headrace_cache.extents.extent_store import CachedObject, Span
 from headrace_cache.holding import Holding
 from headrace_cache.reading.pinned import Pinned
+from headrace_cache.reading.prefetch import ReadAhead
 from headrace_cache.reading.reader import Reader
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
@@ -18,6 +19,9 @@ from headrace_namespace.path import NamespacePath
 #: What a handle of an object that may not be cached fetches for small reads, and holds until its
 #: next fetch: without it, reading by lines would ask the store for each line.
 PRIVATE_BYTES = 256 << 10
+
+#: A view of so few bytes costs more than a copy of them, and keeps a whole arena in memory.
+COPIED_BYTES = 64 << 10
 
 
 class Home(Protocol):
@@ -38,17 +42,37 @@ class OpenObject:
     Its counts of hits may lose a few when threads share one object: they are statistics.
     """
 
-    def __init__(self, home: Home, pinned: Pinned) -> None:
+    __slots__ = (
+        "_ahead",
+        "_closed",
+        "_held",
+        "_hits",
+        "_home",
+        "_pinned",
+        "_private",
+        "_reader",
+        "_served",
+        "_size",
+        "_span",
+    )
+
+    def __init__(self, home: Home, reader: Reader, pinned: Pinned, held: CachedObject) -> None:
+        """`reader` has pinned it, and attached `held`."""
         self._home = home
-        self._reader = home.reader()
-        self._pinned = pinned
+        self._reader: Reader = reader
+        self._pinned: Pinned = pinned
         self._size = pinned.version.size
-        self._held = self._reader.attach(pinned)
-        self._ahead = self._reader.read_ahead()
+        self._held: CachedObject = held
+        self._ahead: ReadAhead | None = None
+        #: The extent that is read now. Where the first is in memory whole, opening is a use of it.
         self._span: Span | None = None
+        first = held.spans.get(0)
+        if first is not None and first.complete:
+            first.extent.uses += 1
+            self._span = first
         self._private: tuple[int, bytes] = (0, b"")
         self._hits = 0
-        self._served = 0
+        self._served: int = 0
         self._closed = False
 
     @property
@@ -71,8 +95,9 @@ class OpenObject:
         span = self._span
         if span is not None and span.complete and span.start <= start <= stop <= span.stop:
             # The warm path: one slice of the mapping.
+            shift = span.shift
             try:
-                piece = span.extent.mapping[span.place(start, stop)]
+                piece = span.extent.mapping[shift + start : shift + stop]
             except ValueError:
                 self._span = None  # it left the tier
             else:
@@ -99,7 +124,9 @@ class OpenObject:
         return stop - start
 
     def view(self, start: int, stop: int) -> memoryview | bytes:
-        """The same bytes without a copy where they lie in one extent."""
+        """The same bytes without a copy where they lie in one extent, and are more than a few."""
+        if stop - start <= COPIED_BYTES:
+            return self.read_at(start, stop)
         start, stop = self._bounds(start, stop)
         span, hit = self._brought_span(start, stop)
         if span is not None:
@@ -125,7 +152,8 @@ class OpenObject:
             self._closed = True
             self._span = None
             self._private = (0, b"")
-            self._reader.count(self._hits, self._served)
+            if self._served:
+                self._reader.count(self._hits, self._served)
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int]:
         if self._closed:
@@ -170,6 +198,9 @@ class OpenObject:
         held = self._current()
         if stop <= start or not held.memory:
             return None, False
+        span = held.spans.get(0)
+        if span is not None and span.complete and stop <= span.stop:
+            return span, True
         index = self._reader.extent_of(held, start)
         if self._reader.extent_of(held, stop - 1) != index:
             return None, False
@@ -221,6 +252,8 @@ class OpenObject:
                 span.extent.uses += 1
         self._span = span
         if not span.complete or stop < self._size:
+            if self._ahead is None:
+                self._ahead = self._reader.read_ahead()
             begin, end = self._ahead.next(start, stop, self._size)
             if begin < end:
                 self._reader.bring_ahead(self._pinned, self._held, begin, end)
@@ -231,9 +264,9 @@ class OpenObject:
         After a fork, or a change of the policy, it is looked for again. Raises PolicyDenied.
         """
         reader, held = self._home.reader(), self._held
-        if reader is not self._reader or held.withdrawn or not reader.is_judged(self._pinned):
+        if reader is not self._reader or held.withdrawn or not reader.gate.is_judged(self._pinned):
             self._private = (0, b"")
-            pinned = reader.judged(self._pinned, anew=True)
+            pinned = reader.gate.judged(self._pinned, anew=True)
             held = reader.attach(pinned)
             self._reader, self._pinned, self._held = reader, pinned, held
         return held

@@ -25,7 +25,8 @@ class ReadAhead:
     def next(self, start: int, stop: int, size: int) -> tuple[int, int]:
         """After a read of `start` to `stop`: the bytes worth fetching now, an empty range if none.
 
-        A sequential read doubles the window up to the widest; any other closes it. A new range is
+        A sequential read doubles the window, and opens it at least as wide as itself if it is not
+        the first, up to the widest; any other closes it. A new range is
         given only when half of the window before it is used up, so that requests stay large.
         """
         sequential = 0 <= start - self._last_stop <= GAP_BYTES
@@ -35,7 +36,10 @@ class ReadAhead:
             return stop, stop
         if self._fetched_to - stop > self._window // 2:
             return stop, stop
-        self._window = min(max(2 * self._window, FIRST_WINDOW_BYTES), self._widest)
+        # From the second of two reads in a row on as far as that read itself reached, so that one
+        # who reads in long pieces does not wait for five of them before the window is as long.
+        reached = stop - start if self._window else 0
+        self._window = min(max(2 * self._window, FIRST_WINDOW_BYTES, reached), self._widest)
         begin = max(stop, self._fetched_to)
         self._fetched_to = max(begin, min(stop + self._window, size))
         return begin, self._fetched_to

@@ -18,53 +18,41 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from headrace_cache.extents.extent_store import CachedObject, ExtentStore
 from headrace_cache.extents.page import page_range
-from headrace_cache.policy.explanation import PolicyExplanation
-from headrace_cache.policy.placement import Guarantee, MetadataKeeping, Placement
-from headrace_cache.policy.policy import Policy
+from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.scope import Scope
 from headrace_cache.policy.watch import PolicyWatch
 from headrace_cache.reading.fetching import Fetching
+from headrace_cache.reading.gate import Governed, PolicyGate
 from headrace_cache.reading.pinned import Pinned
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
+from headrace_cache.reading.settled import Settled
 from headrace_cache.reading.single_flight import Flights
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
     HeadraceError,
     IsFolder,
     NotFound,
-    PolicyDenied,
     StoreMissing,
+    StoreTimeout,
     VersionGone,
 )
 from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES, Counters
 from headrace_namespace.namespace import Namespace
-from headrace_namespace.offload import Offload
+from headrace_namespace.offload import WAIT_SECONDS, Offload
 from headrace_namespace.path import NamespacePath, other_spelling
-from headrace_namespace.resolution import Name, Resolved
 
 #: A long read goes in pieces of at most this size.
 PIECE_BYTES = 32 << 20
+#: How often a read that knows its versionId may fail with flights of others that do not know it;
+#: each of those has failed for good then, so that more of them are no accident.
+MOST_TRIES_BY_ID = 4
 #: A link on the way may be switched between resolving and asking; more often is no accident.
 MOST_RESOLVES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Governed:
-    """A path with where it leads, what the policy says of it, and which policy that was."""
-
-    resolved: Resolved
-    placement: Placement
-    policy: Policy
-
-    @property
-    def path(self) -> NamespacePath:
-        """The path that was asked for."""
-        return self.resolved.path
 
 
 class Reader:
@@ -82,49 +70,48 @@ class Reader:
         guarantee: Guarantee,
         read_ahead_bytes: int = WIDEST_WINDOW_BYTES,
     ) -> None:
+        self.gate = PolicyGate(namespace, policy, guarantee)
         self._namespace = namespace
-        self._policy = policy
         self._store = store
         self._launcher = launcher
         self._counters = counters
-        self._guarantee = guarantee
         self._read_ahead_bytes = read_ahead_bytes
         self._fetching = Fetching(namespace, store, flights, counters)
+        self._settled = Settled(namespace, None, None)
 
-    # Steps 1 to 4: from a path to a pinned version.
+    # Steps 1 to 4: from a path to a pinned version, attached.
+
+    def open(
+        self, path: NamespacePath, freshness: Freshness | None = None
+    ) -> tuple[Pinned, CachedObject]:
+        """Steps 1 to 4. Raises NotFound, IsFolder, PolicyDenied.
+
+        What the last open of the path settled holds again where nothing moved since (`settled.py`).
+        """
+        mounts, policy = self._namespace.mounted(), self.gate.policy()
+        settled = self._settled
+        if settled.mounts is not mounts or settled.policy is not policy:
+            settled = self._settled = Settled(self._namespace, mounts, policy)
+        again = settled.again(path, freshness)
+        if again is not None:
+            return again
+        governed, pinned = self._pin(path, freshness)
+        held = self.attach(pinned)
+        settled.settle(governed.resolved, pinned, held)
+        return pinned, held
 
     def pin(self, path: NamespacePath, freshness: Freshness | None = None) -> Pinned:
-        """The object at `path`, its version pinned. Raises NotFound, IsFolder, PolicyDenied."""
+        """Steps 1 to 3. Raises NotFound, IsFolder, PolicyDenied."""
+        return self._pin(path, freshness)[1]
+
+    def _pin(self, path: NamespacePath, freshness: Freshness | None) -> tuple[Governed, Pinned]:
         governed, entry = self._found(path, freshness, reading=True)
         mount = governed.resolved.mount
         if entry.version is None or mount is None:
             raise IsFolder(f"{path} is a folder", path=path.text)
         names = governed.resolved.names
         placement, policy = governed.placement, governed.policy
-        return Pinned(path, mount, entry.version, placement, names, policy)
-
-    def judged(self, pinned: Pinned, *, anew: bool = False) -> Pinned:
-        """`pinned` under the policy in force now: itself where that is the one that judged it.
-
-        Its names of now count too, beside those of then. Raises PolicyDenied.
-        """
-        policy = self._policy.now
-        if policy is pinned.policy and not anew:
-            return pinned
-        names = pinned.names
-        with suppress(NotFound):  # it was unmounted; an open object goes on while its bytes last
-            names += tuple(
-                name for name in self._namespace.resolve(pinned.path).names if name not in names
-            )
-        placement = policy.decide(names)
-        refusal = self._refusal_of(pinned.path, placement, reading=True)
-        if refusal is not None:
-            raise refusal
-        return replace(pinned, placement=placement, names=names, policy=policy)
-
-    def is_judged(self, pinned: Pinned) -> bool:
-        """Whether the policy that judged it is the one in force; a look at the file may be due."""
-        return self._policy.current() is pinned.policy
+        return governed, Pinned(path, mount, entry.version, placement, names, policy)
 
     def attach(self, pinned: Pinned) -> CachedObject:
         """What the tiers hold, and may hold, of this version under its placement; under the one of
@@ -132,7 +119,7 @@ class Reader:
         while True:
             held = self._attach(pinned)
             # First attached, then asked: a change that comes later finds it attached.
-            now = self.judged(pinned)
+            now = self.gate.judged(pinned)
             if now is pinned:
                 return held
             pinned = now
@@ -168,40 +155,20 @@ class Reader:
 
     def _listed(self, path: NamespacePath) -> Iterator[Entry]:
         """What policy lets show of a folder's children: of some, only the name."""
-        governed = self._govern(path)
-        self._require(governed, reading=False)
-        withholds = self._policy.current().may_withhold
+        governed = self.gate.govern(path)
+        self.gate.require(governed, reading=False)
+        withholds = self.gate.policy().may_withhold
         for entry in self._namespace.list(governed.resolved):
             if (
                 withholds
                 and entry.version is not None
-                and self._refusal(self._govern(entry.path), reading=False)
+                and self.gate.refusal(self.gate.govern(entry.path), reading=False)
             ):
                 yield replace(entry, version=None, withheld=True)
             else:
                 yield entry
 
-    def names_of(self, path: NamespacePath) -> tuple[Name, ...]:
-        """All names of what may be at `path`, in both its Unicode spellings. Raises NotFound."""
-        names = self._namespace.resolve(path).names
-        other = other_spelling(path.text)
-        if other is not None:  # the store may have it by that spelling
-            names += self._namespace.resolve(NamespacePath(other)).names
-        return names
-
-    def explain(self, path: NamespacePath) -> PolicyExplanation:
-        """What the policy decides of `path`, and by which rules."""
-        names = self.names_of(path)
-        placement, reasons = self._policy.current().explain(names)
-        return PolicyExplanation(
-            path,
-            placement.persistence.word,
-            placement.metadata.word,
-            placement.guarantee.word,
-            reasons,
-        )
-
-    # For the writer, so that the policy has one caller.
+    # For the writer, so that it finds what a reader would.
 
     def found(self, path: NamespacePath) -> tuple[Governed, Entry]:
         """What is at `path` by the store's own word, judged as for reading. Raises NotFound."""
@@ -215,75 +182,7 @@ class Reader:
         except StoreMissing:
             raise
         except NotFound:
-            return self.govern_for_writing(path), None
-
-    def govern_for_writing(self, path: NamespacePath) -> Governed:
-        """Where `path` leads, and its placement of now. Raises PolicyDenied, NotFound (no
-        mount)."""
-        governed = self._govern(path)
-        self._require(governed, reading=True)
-        return governed
-
-    def require_as_strict(self, source: Pinned | Governed, target: Governed) -> None:
-        """Bytes keep their placement wherever they are copied or moved. Raises PolicyDenied."""
-        old, new = source.placement, target.placement
-        if old.join(new) != new:
-            path = target.resolved.path
-            raise PolicyDenied(
-                f"{path} would make what lies at {source.path} looser: from {old.words} to "
-                f"{new.words}",
-                path=path.text,
-                hint=f"give {path.parent} the rule of the source too",
-            )
-
-    def require_name_as_strict(self, source: Governed, target: Governed) -> None:
-        """A folder's name that must stay in memory is made nowhere else. Raises PolicyDenied."""
-        if source.placement.metadata > target.placement.metadata:
-            raise PolicyDenied(
-                f"{target.path} would make the name of {source.path} looser: it is kept in memory "
-                "alone",
-                path=target.path.text,
-                hint=f"give {target.path.parent} the rule of the source too",
-            )
-
-    def folder_as_strict(self, source: Governed, target: Governed) -> bool:
-        """Whether whatever may lie in a folder would be held as strictly by its new name."""
-        policy = self._policy.current()
-        strictest = policy.strictest_below(source.resolved.names)
-        loosest = policy.loosest_below(target.resolved.names)
-        return strictest.join(loosest) == loosest
-
-    def _govern(self, path: NamespacePath) -> Governed:
-        resolved, policy = self._namespace.resolve(path), self._policy.current()
-        return Governed(resolved, policy.decide(resolved.names), policy)
-
-    def _require(self, governed: Governed, *, reading: bool) -> None:
-        refusal = self._refusal(governed, reading=reading)
-        if refusal is not None:
-            raise refusal
-
-    def _refusal(self, governed: Governed, *, reading: bool) -> PolicyDenied | None:
-        """Why the policy refuses a read, or a mere look; None where it does not.
-
-        It denies the object, or demands a guarantee that this process cannot give.
-        """
-        return self._refusal_of(governed.path, governed.placement, reading=reading)
-
-    def _refusal_of(
-        self, asked: NamespacePath, placement: Placement, *, reading: bool
-    ) -> PolicyDenied | None:
-        path = asked.text
-        if placement.denies:
-            return PolicyDenied(f"the policy denies {path}", path=path)
-        restricted = reading or placement.metadata is MetadataKeeping.MEMORY_ONLY
-        if restricted and placement.guarantee > self._guarantee:
-            return PolicyDenied(
-                f"{path} demands a host that is attested to {placement.guarantee.word}, and "
-                f"this process is {self._guarantee.word}",
-                path=path,
-                hint='to allow it here, its rule must say guarantee = "unattested"',
-            )
-        return None
+            return self.gate.govern_for_writing(path), None
 
     def _found(
         self, path: NamespacePath, freshness: Freshness | None, *, reading: bool
@@ -305,8 +204,8 @@ class Reader:
     ) -> tuple[Governed, Entry]:
         """The policy judged the names of one object: be sure that the store found that very one."""
         for _ in range(MOST_RESOLVES):
-            governed = self._govern(path)
-            self._require(governed, reading=reading)
+            governed = self.gate.govern(path)
+            self.gate.require(governed, reading=reading)
             entry = self._namespace.stat(governed.resolved, freshness, opening=reading)
             if entry.version is None or entry.version.ref == governed.resolved.ref:
                 return governed, entry
@@ -335,22 +234,38 @@ class Reader:
 
         `missed`: whether a reader waits for them, and so has missed.
         """
-        missing = self._store.missing(held, self.pages(start, stop))
+        missing: Sequence[int] = self._store.missing(held, self.pages(start, stop))
         if not missing:
             return
         self._counters.add(MISSES, int(missed))
-        # Claimed and launched on another thread: an interrupt of this one leaves no claim behind.
-        for flight in self._launcher.run(lambda: self._fetching.launch(pinned, held, missing)):
-            flight.wait()
+        tries_by_id = MOST_TRIES_BY_ID
+        while missing:
+            # Claimed and launched on another thread: an interrupt of this one leaves no claim.
+            launch = functools.partial(self._fetching.launch, pinned, held, missing)
+            launched = self._launcher.run(launch)
+            try:
+                for flight in launched.flights:
+                    flight.wait()
+            except VersionGone:
+                if pinned.version.version_id is None or not tries_by_id:
+                    raise
+                # Who flew it may not have known the versionId, by which the bytes are still there.
+                tries_by_id -= 1
+                missing = self._store.missing(held, self.pages(start, stop))
+                continue
+            if not launched.flights and not launched.landed.wait(WAIT_SECONDS):
+                raise StoreTimeout(f"no fetch of {pinned.mount.path} ended in {WAIT_SECONDS:.0f} s")
+            missing = launched.rest
 
     def bring_ahead(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
         """Fetch a range that nobody waits for yet; nothing happens where the pool is busy."""
         missing = self._store.missing(held, self.pages(start, stop)) if start < stop else ()
         if not missing:
             return
-        with suppress(NotFound):  # unmounted since: who reads that far will be told
+        # Unmounted, closed, or no thread to be had: who reads that far will be told.
+        with suppress(HeadraceError, RuntimeError):
             if self._namespace.fetchers(pinned.mount).has_room():
-                self._launcher.submit(functools.partial(self._launch_ahead, pinned, held, missing))
+                self._launcher.offer(functools.partial(self._launch_ahead, pinned, held, missing))
 
     def _launch_ahead(self, pinned: Pinned, held: CachedObject, missing: Sequence[int]) -> None:
         with suppress(HeadraceError):  # unmounted or closed since
@@ -358,11 +273,12 @@ class Reader:
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""
-        # A view of its own: an interrupted caller may release its one while bytes still arrive.
-        own = memoryview(target)
+        # Memory of our own: an interrupted caller goes on with his while bytes still arrive.
+        own = bytearray(len(target))
         self._namespace.fetchers(pinned.mount).run(
-            lambda: self._namespace.read_into(pinned.mount, pinned.version, start, own)
+            lambda: self._namespace.read_into(pinned.mount, pinned.version, start, memoryview(own))
         )
+        target[:] = own
         self._counters.add(MISSES)
         self._counters.add(BYTES_FETCHED, len(target))
 

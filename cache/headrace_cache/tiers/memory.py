@@ -33,21 +33,25 @@ class Span:
 
     __slots__ = (
         "absent",
-        "base",
         "charged",
         "complete",
         "extent",
         "first_page",
         "length",
         "present",
+        "shift",
         "since",
         "start",
+        "stop",
     )
 
     def __init__(self, extent: Extent, base: int, start: int, length: int, page_bytes: int) -> None:
         self.extent = extent
-        self.base = base
+        #: What to add to a place in the object for the same place in the mapping.
+        self.shift = base - start
+        #: From where to where (exclusive) in the object it reaches.
         self.start = start
+        self.stop = start + length
         self.length = length
         self.first_page = start // page_bytes
         pages = -(-length // page_bytes)
@@ -88,15 +92,9 @@ class Span:
             count -= (last + 1) * page_bytes - self.length
         return count
 
-    @property
-    def stop(self) -> int:
-        """Where in the object it ends."""
-        return self.start + self.length
-
     def place(self, start: int, stop: int) -> slice:
         """Where bytes `start` to `stop` of the object lie in the mapping."""
-        offset = self.base - self.start
-        return slice(offset + start, offset + stop)
+        return slice(self.shift + start, self.shift + stop)
 
 
 class SpanOwner(Protocol):
@@ -172,7 +170,16 @@ class MemoryTier:
         while len(self._extents) >= self._most_extents:
             if not self._evict_one():
                 return None
-        extent = Extent(key, size)
+        try:
+            extent = Extent(key, size)
+        except OSError:
+            # The process has no descriptor or mapping left, whoever took them: a cache makes do.
+            if not self._evict_one():
+                return None
+            try:
+                extent = Extent(key, size)
+            except OSError:
+                return None
         self._extents.add(extent)
         self._rule.insert(extent)
         return extent

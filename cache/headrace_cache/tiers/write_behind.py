@@ -24,6 +24,10 @@ _log = logging.getLogger(__name__)
 BATCH_BYTES = 32 << 20
 BATCH_PAGES = 1024
 
+#: Pages that may wait, whatever their bytes: about 0.5 KB of bookkeeping each, 8 MB together. Large
+#: pages are bounded by their bytes long before.
+BACKLOG_PAGES = 16_384
+
 #: How long `flush` waits for the queue. A backlog of 1 GiB takes about a second on an SSD; a minute
 #: means that the disk hangs, and the pages, being a cache's, may be missed.
 FLUSH_SECONDS = 60.0
@@ -35,7 +39,8 @@ _Page = tuple[PageId, memoryview, Scope]
 
 
 class WriteBehindTier:
-    """Stores into `inner` from a thread of its own; holds at most `backlog_bytes` of pages for it.
+    """Stores into `inner` from a thread of its own; holds at most `backlog_bytes` of pages for it,
+    and at most `BACKLOG_PAGES` pages.
 
     `store` keeps views of the caller's memory until its pages are sealed: the caller must not write
     to that memory before `flush`. (Pages only go from absent to present, so nobody does.) The
@@ -55,6 +60,7 @@ class WriteBehindTier:
         self._storing: frozenset[Scope] = frozenset()
         self._batch = 0
         self._queued_bytes = 0
+        self._queued_pages = 0
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -72,13 +78,14 @@ class WriteBehindTier:
         own: list[_Page] = []
         with self._changed:
             for page, view, scope in pages:
-                if self._closed or self._queued_bytes + len(view) > self._backlog_bytes:
+                if self._closed or not self._has_room(len(view)):
                     own.append((page, view, scope))
                 # A page that waits under another scope is given once more: `inner` joins the two.
                 elif self._waiting.get(page) != scope:
                     self._waiting[page] = scope
                     self._queue.append((page, memoryview(view), scope))
                     self._queued_bytes += len(view)
+                    self._queued_pages += 1
             if self._queue and self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="headrace-ssd-writer", daemon=True
@@ -188,10 +195,17 @@ class WriteBehindTier:
         self._waiting = {}
         self._storing = frozenset()
         self._queued_bytes = 0
+        self._queued_pages = 0
         self._thread = None
         for _, view, _ in queue:
             view.release()
         self._inner.after_fork_in_child()
+
+    def _has_room(self, count: int) -> bool:
+        """Whether a page of so many bytes may wait; those being stored count until they are."""
+        return (
+            self._queued_bytes + count <= self._backlog_bytes and self._queued_pages < BACKLOG_PAGES
+        )
 
     def _notice_fork(self) -> None:
         if self._pid != os.getpid():
@@ -218,6 +232,7 @@ class WriteBehindTier:
                 view.release()
             else:
                 kept.append((page, view, scope))
+        self._queued_pages -= len(self._queue) - len(kept)
         self._queue = kept
         self._queued_bytes -= taken
         return taken
@@ -243,6 +258,7 @@ class WriteBehindTier:
                         self._waiting.pop(page, None)
                         self._queued_bytes -= len(view)
                         view.release()
+                    self._queued_pages -= len(batch)
                     self._changed.notify_all()
 
     def _next_batch(self) -> list[_Page]:

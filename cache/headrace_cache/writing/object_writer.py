@@ -139,7 +139,8 @@ class ObjectWriter:
         """Send all that was written, where it is more than one request takes."""
         self._check()
         try:
-            if self._buffer is not None and (
+            # Once more where the store's parts have another length: then it was cut anew, not sent.
+            while self._buffer is not None and (
                 self._remains.sending is not None or self._plan.base is not None
             ):
                 self._send()

@@ -21,9 +21,10 @@ from collections.abc import Mapping, Sequence
 from unicodedata import normalize
 
 from headrace_cache.holding import Holding
+from headrace_cache.reading.gate import Governed
 from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.reading.pinned import Pinned
-from headrace_cache.reading.reader import Governed, Reader
+from headrace_cache.reading.reader import Reader
 from headrace_cache.writing.object_writer import PUT_BYTES, ObjectWriter, WritePlan, WriteTools
 from headrace_cache.writing.sending import MOST_BYTES_UNDER_WAY, Window
 from headrace_cache.writing.staging import Piece, Staging, settle
@@ -64,6 +65,7 @@ class Writer:
         most_bytes_under_way: int = MOST_BYTES_UNDER_WAY,
     ) -> None:
         self._reader = reader
+        self._gate = reader.gate
         self._namespace = namespace
         self._through = WriteThrough(namespace)
         self._staging = staging
@@ -126,7 +128,7 @@ class Writer:
         governed, there = self._target(target)
         if exclusive and there is not None:
             raise AlreadyExists(f"{target} exists already", path=target.text)
-        self._reader.require_as_strict(pinned, governed)
+        self._gate.require_as_strict(pinned, governed)
         resolved = governed.resolved
         if resolved.ref == pinned.version.ref:
             return pinned.version  # onto itself
@@ -142,8 +144,8 @@ class Writer:
         try:
             self._pour(pinned, writer)
             # The policy may have changed meanwhile, and nobody sees anything of it yet.
-            governed = self._reader.govern_for_writing(resolved.path)  # looks at the policy
-            self._reader.require_as_strict(self._reader.judged(pinned, anew=True), governed)
+            governed = self._gate.govern_for_writing(resolved.path)  # looks at the policy
+            self._gate.require_as_strict(self._gate.judged(pinned, anew=True), governed)
             return writer.commit()
         except BaseException:
             writer.abort()
@@ -164,10 +166,10 @@ class Writer:
             # Another mount of it, a link to it, another spelling: to copy and delete would lose it.
             raise AlreadyExists(f"{source} and {target} are the same", path=target.text)
         if entry.is_folder:
-            if not self._reader.folder_as_strict(old, new):
+            if not self._gate.folder_as_strict(old, new):
                 return False
         else:
-            self._reader.require_as_strict(old, new)
+            self._gate.require_as_strict(old, new)
         if there is not None and there.is_folder and not entry.is_folder:
             raise IsFolder(f"{target} is a folder", path=target.text)
         return self._through.rename(old.resolved, new.resolved)
@@ -181,7 +183,7 @@ class Writer:
             try:
                 self._refuse_mount_point(path, "deleted")
                 if other_spelling(path.text) is None:
-                    resolved = self._reader.govern_for_writing(path).resolved
+                    resolved = self._gate.govern_for_writing(path).resolved
                 else:  # the store may have it by another spelling
                     resolved = self._reader.for_writing(path)[0].resolved
             except HeadraceError as error:
@@ -216,7 +218,7 @@ class Writer:
         """Make a folder, and those above it; `like` is the folder whose name it takes."""
         governed, there = self._reader.for_writing(path)
         if like is not None:
-            self._reader.require_name_as_strict(self._reader.govern_for_writing(like), governed)
+            self._gate.require_name_as_strict(self._gate.govern_for_writing(like), governed)
         try:
             if there is not None:
                 raise AlreadyExists(f"{path} exists already", path=path.text)
@@ -276,7 +278,8 @@ class Writer:
 
     def _pour(self, pinned: Pinned, writer: ObjectWriter) -> None:
         """Write an object's bytes, read through the cache, in bounded memory."""
-        opened = OpenObject(self, pinned)
+        reader = self._reader
+        opened = OpenObject(self, reader, pinned, reader.attach(pinned))
         try:
             size, piece_bytes = pinned.version.size, self._reader.piece_bytes
             for start in range(0, size, piece_bytes):
@@ -293,7 +296,7 @@ class Writer:
         staged = [piece for piece in pieces if piece.buffer.extent is not None]
         if mount is None or not staged or not plan.stage:
             return
-        governed = self._reader.govern_for_writing(plan.path)
+        governed = self._gate.govern_for_writing(plan.path)
         if governed.resolved.ref != version.ref:
             return  # a link was switched: by its new names it was not judged
         held = self._reader.attach(self._pinned(governed, version))

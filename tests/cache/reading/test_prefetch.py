@@ -21,6 +21,16 @@ def test_a_sequential_reader_gets_a_widening_window() -> None:
     assert max(widths) == WIDEST_WINDOW_BYTES
 
 
+def test_the_second_long_read_in_a_row_opens_the_window_as_wide_as_itself() -> None:
+    ahead = ReadAhead()
+    first = ahead.next(0, 16 * MIB, SIZE)
+    assert first == (16 * MIB, 16 * MIB + FIRST_WINDOW_BYTES), "one read may be chance"
+    second = ahead.next(16 * MIB, 32 * MIB, SIZE)
+    assert second == (32 * MIB, 48 * MIB)
+    begin, end = ahead.next(32 * MIB, 80 * MIB, SIZE)
+    assert (begin, end) == (80 * MIB, 80 * MIB + WIDEST_WINDOW_BYTES)
+
+
 def test_random_reads_fetch_nothing_ahead() -> None:
     ahead = ReadAhead()
     for start in (500 * MIB, 3 * MIB, 900 * MIB, 20 * MIB):

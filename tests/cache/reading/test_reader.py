@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import threading
 from collections.abc import Sequence
 
@@ -292,3 +293,31 @@ def test_what_left_memory_before_it_was_copied_is_asked_of_the_ssd_not_of_the_st
     assert opened.read_at(0, 4 * PAGE) == data[: 4 * PAGE]
     assert pushed[0] and rig.service.status().bytes_fetched == fetched
     rig.service.close()
+
+
+def test_who_is_interrupted_gets_no_bytes_into_his_buffer_later(
+    rig: Rig, lake: MemoryBackend
+) -> None:
+    """His next bytes were overwritten by those of the read that he gave up."""
+    lake.set("x", b"OLD!" * 4)
+    pinned = rig.service.reader().pin(path("/lake/x"))
+    begun, gate = threading.Event(), threading.Event()
+
+    def stall(_: ObjectVersion, __: int) -> None:
+        begun.set()
+        gate.wait(60)
+
+    def interrupt() -> None:
+        begun.wait(60)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    lake.before_read = stall
+    buffer = bytearray(16)
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt), memoryview(buffer) as target:
+        rig.service.reader().read_past(pinned, 0, target)
+    gate.set()
+    interrupting.join()
+    rig.service.close()  # no thread has anything left to do
+    assert buffer == bytes(16)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_readable_by_others_is_refused(tmp_path: Path, mode: int) -> None:
         load_or_make_key(key_file, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
+@pytest.mark.parametrize("content", [b"short", b"x" * 33, bytes(33)])
 def test_what_is_no_key_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     key_file = tmp_path / "key"
     key_file.write_bytes(content)
@@ -71,6 +72,25 @@ def test_what_is_no_key_is_refused_and_left_alone(tmp_path: Path, content: bytes
     with pytest.raises(ConfigError, match="not a key"):
         load_or_make_key(key_file, tmp_path / "cache")
     assert key_file.read_bytes() == content
+
+
+@pytest.mark.parametrize("left", [b"", bytes(7), bytes(32)])
+def test_a_lost_key_is_made_anew_and_agreed_on(tmp_path: Path, left: bytes) -> None:
+    key_file = tmp_path / "key"
+    key_file.write_bytes(left)
+    key_file.chmod(0o600)
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(load_or_make_key, key_file, tmp_path / "cache") for _ in range(8)]
+        made = [one.result() for one in asked]
+    assert set(made) == {key_file.read_bytes()}
+    assert len(made[0]) == 32 and any(made[0])
+    assert key_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_as_key_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "key", 0o600)
+    with pytest.raises(ConfigError, match="regular"):
+        load_or_make_key(tmp_path / "key", tmp_path / "cache")
 
 
 def test_a_folder_as_key_file_is_refused(tmp_path: Path) -> None:

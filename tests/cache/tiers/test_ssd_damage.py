@@ -17,6 +17,8 @@ import pytest
 from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.ssd.records import FORMAT_KEY, META, SEGMENTS
+from headrace_cache.tiers.ssd.records import PAGES as PLACES
+from headrace_cache.tiers.ssd.tables import Tables
 from headrace_cache.tiers.ssd.tier import QUIET_SECONDS
 from headrace_namespace.metadata import lmdb_env
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
@@ -193,10 +195,62 @@ def test_what_cannot_be_read_is_started_anew_and_said_once(
     assert caplog.records == []
 
 
-def test_an_index_that_is_gone_is_a_new_one(world: SsdWorld) -> None:
+def test_an_index_that_is_gone_is_a_new_one_and_said(
+    world: SsdWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = world.key_file.read_bytes()
     shutil.rmtree(world.folder / "index")
     assert served(world) == 0
     assert world.bytes_on_disk() < world.limit_bytes
+    assert "starts empty: its index is gone" in caplog.text
+    # No purge would find the pages that the lost index knew.
+    assert world.key_file.read_bytes() != key
+
+
+def test_wrong_sums_in_the_index_are_counted_anew(world: SsdWorld) -> None:
+    """Else the bound would be broken, or nothing kept for ever."""
+    for wrong in (0, 1 << 40):
+        environment = lmdb_env.acquire(world.folder / "index", MIB)
+        tables = Tables(environment)
+        with environment.write() as txn:
+            totals = tables.totals(txn)
+            reserved, written, totals.reserved, totals.written = (
+                totals.reserved,
+                totals.written,
+                wrong,
+                wrong,
+            )
+            tables.put_totals(txn, totals)
+        lmdb_env.release(environment)
+        assert served(world) == len(PAGES)
+        environment = lmdb_env.acquire(world.folder / "index", MIB)
+        tables = Tables(environment)
+        with environment.read() as txn:
+            totals = tables.totals(txn)
+            assert (totals.reserved, totals.written) == (reserved, written)
+        lmdb_env.release(environment)
+
+
+def test_a_record_that_cannot_be_taken_apart_is_no_error_of_the_reader(
+    world: SsdWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    tier = world.open()
+    environment = lmdb_env.acquire(world.folder / "index", MIB)
+    pages = environment.database(PLACES)
+    with environment.write() as txn:
+        for key, _ in list(txn.cursor(db=pages)):
+            txn.put(key, b"too short", db=pages)
+    lmdb_env.release(environment)
+    assert [loaded(tier, page, LENGTH) for page in PAGES] == [None] * len(PAGES)
+    tier.close()
+    assert served(world) == 0
+    assert ["it is off" in r.message or "starts empty" in r.message for r in caplog.records] == [
+        True,
+        True,
+    ]
+    caplog.clear()
+    assert served(world) == len(PAGES)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("damage", [_key_replaced, _key_lost])

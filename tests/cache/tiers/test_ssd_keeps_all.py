@@ -53,12 +53,13 @@ def test_a_batch_larger_than_the_tier_leaves_its_end(tmp_path: Path) -> None:
 def test_a_segment_that_is_filled_to_the_byte_is_held(tmp_path: Path) -> None:
     world = SsdWorld(tmp_path, 32 * MIB)
     segment_bytes = limits_of(world.limit_bytes, MIB).segment_bytes
-    assert segment_bytes == 2 * (MIB + OVERHEAD_BYTES)
+    length = segment_bytes // 3 - OVERHEAD_BYTES
+    assert segment_bytes == 3 * (length + OVERHEAD_BYTES)
     tier = world.open()
-    pages = [PageId(version(number), 0) for number in range(16)]
-    store_batch(tier, pages, MIB)
+    pages = [PageId(version(number), 0) for number in range(24)]
+    store_batch(tier, pages, length)
     assert [path.stat().st_size for path in world.segments()] == [segment_bytes] * 8
-    assert missing(tier, pages, MIB) == []
+    assert missing(tier, pages, length) == []
     tier.close()
 
 

@@ -48,7 +48,8 @@ def test_an_interrupted_commit_never_leaves_other_bytes(
     let_go, ended = threading.Event(), threading.Event()
 
     def interrupt() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        # To the thread that waits: one that reached another thread would not wake it.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         assert let_go.wait(30)
 
     def interrupted(staging: Staging, held: CachedObject, pieces: Sequence[Piece]) -> None:

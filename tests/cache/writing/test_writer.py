@@ -303,6 +303,20 @@ def test_an_append_begins_with_what_is_there(lake: MemoryBackend, old: int, more
     rig.service.close()
 
 
+@pytest.mark.parametrize("part_bytes", [PAGE, 3 * PAGE, 9 * PAGE])
+@pytest.mark.parametrize("more", [1, PAGE + 1, 4 * PAGE])
+def test_an_append_is_cut_into_parts_as_the_store_wants_them(part_bytes: int, more: int) -> None:
+    lake = MemoryBackend("memory:lake", part_bytes=part_bytes)
+    rig = Rig({"/lake": lake})
+    first, second = b"o" * (8 << 20), os.urandom(more)
+    lake.set("a", first)
+    writer = rig.service.append(path("/lake/a"))
+    writer.write(memoryview(second))
+    writer.commit()
+    assert lake.data("a") == first + second
+    rig.service.close()
+
+
 @pytest.mark.parametrize("old", [5, 8 << 20])
 def test_an_append_to_what_was_changed_meanwhile_is_refused(
     rig: Rig, lake: MemoryBackend, old: int

@@ -2,7 +2,7 @@
 
     folder/opening.lock    held while a process opens the folder
     folder/users.lock      held shared by every tier that uses the folder
-    folder/index/          the LMDB environment (`records.py`)
+    folder/index/          the LMDB environment (`records.py`; checked by `lmdb_check.py`)
     folder/pages/          the segment files (`segments.py`)
 
 A folder is started anew, never repaired, and only by a process that can lock `users.lock` alone.
@@ -33,6 +33,7 @@ from headrace_cache.tiers.ssd.segments import SegmentFiles, SegmentReader
 from headrace_cache.tiers.ssd.space import Space
 from headrace_cache.tiers.ssd.tables import Tables, Transaction
 from headrace_namespace.clock import Clock
+from headrace_namespace.metadata.lmdb_check import forget_file
 from headrace_namespace.metadata.lmdb_env import (
     IndexDamaged,
     SharedEnvironment,
@@ -168,14 +169,13 @@ def _open(
 ) -> OpenFolder:
     files = SegmentFiles(folder / "pages")
     data = folder / "index" / "data.mdb"
-    if data.exists() and data.stat().st_size > limits.index_bytes:
+    index_bytes = data.stat().st_size if data.exists() else 0
+    if index_bytes > limits.index_bytes:
         raise _Stranger("its index is larger than the limit allows")
+    if not index_bytes and files.listed():
+        raise IndexDamaged("its index is gone")
     environment = acquire(folder / "index", limits.index_bytes)
     try:
-        # Asked before anything is read: LMDB reads through a mapping, and what is cut off a file
-        # cannot be read without a SIGBUS.
-        if not environment.is_whole():
-            raise IndexDamaged("its index was cut short")
         tables = Tables(environment)
         space = Space(tables, files, limits)
         key = settled_key(tables, key_file)
@@ -245,8 +245,7 @@ def _identified(tables: Tables, txn: Transaction, key: bytes) -> tuple[KeyRecord
 
 def _clear(folder: Path) -> None:
     """Remove the index and the segments, and nothing that is not ours."""
-    for name in ("data.mdb", "lock.mdb"):
-        (folder / "index" / name).unlink(missing_ok=True)
+    forget_file(folder / "index")
     files = SegmentFiles(folder / "pages")
     for segment in files.listed():
         files.remove(segment)

@@ -9,16 +9,25 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from pathlib import Path
 
 from headrace_namespace.errors import ConfigError
+
+if sys.platform != "win32":
+    import fcntl
 
 #: AES-256 keys have 256 bits; the file holds these bytes and nothing else.
 KEY_BYTES = 32
 
 
+class KeyLost(ConfigError):
+    """The key file is there, and holds nothing."""
+
+
 def load_or_make_key(key_file: Path, folder: Path) -> bytes:
-    """The key in `key_file`; made where the file is missing, whole or not at all.
+    """The key in `key_file`; made where the file is missing, whole or not at all, and where it was
+    lost: empty or zeros, as a power cut or a bad disk leaves a file.
 
     Processes that start at once agree on one key. Raises ConfigError where the file lies inside the
     cache folder `folder`, others may read it, or it is no key; OSError where it cannot be read or
@@ -34,12 +43,15 @@ def load_or_make_key(key_file: Path, folder: Path) -> bytes:
         return read_key(key_file)
     except FileNotFoundError:
         _make(key_file)
-        return read_key(key_file)
+    except KeyLost:
+        _make_again(key_file)
+    return read_key(key_file)
 
 
 def read_key(key_file: Path) -> bytes:
-    """The key in `key_file`. Raises ConfigError, OSError as `load_or_make_key` does."""
-    descriptor = os.open(key_file, os.O_RDONLY | os.O_CLOEXEC)
+    """The key in `key_file`. Raises KeyLost, ConfigError and OSError."""
+    # Opening a pipe in its place would wait for ever.
+    descriptor = os.open(key_file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -54,6 +66,8 @@ def read_key(key_file: Path) -> bytes:
         key = os.read(descriptor, KEY_BYTES + 1)
     finally:
         os.close(descriptor)
+    if _is_lost(key):
+        raise KeyLost(f"the key in the key file {key_file} is lost")
     if len(key) != KEY_BYTES:
         raise ConfigError(
             f"the key file {key_file} is not a key of headrace: it must hold {KEY_BYTES} bytes",
@@ -82,6 +96,25 @@ def _make(key_file: Path) -> None:
         _sync_folder(key_file.parent)
     finally:
         os.unlink(draft)
+
+
+def _make_again(key_file: Path) -> None:
+    """Fill a file whose key was lost; one process at a time, the first one's key is all others'."""
+    descriptor = os.open(key_file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if sys.platform != "win32":
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # held for one write
+        if _is_lost(os.pread(descriptor, KEY_BYTES + 1, 0)):
+            if os.pwrite(descriptor, secrets.token_bytes(KEY_BYTES), 0) != KEY_BYTES:
+                raise OSError(f"the key file {key_file} could not be written whole")
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_lost(key: bytes) -> bool:
+    """Zeros are no key: whoever has the folder could guess them."""
+    return len(key) <= KEY_BYTES and not any(key)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -40,8 +40,13 @@ BYTES_PER_OBJECT = 300
 #: What a scope of a folder with a name of usual length takes, as measured.
 BYTES_PER_SCOPE = 350
 
-#: The two empty lock files and the folders' own blocks.
-_FOLDER_BYTES = 16 * 1024
+#: The folders' own blocks, and one for the index's sum and one for its draft; lock files are empty.
+_FOLDER_BYTES = 24 * 1024
+#: What a segment's name takes in its folder, whose blocks are half empty at the worst.
+_NAME_BYTES = 128
+
+#: A file system gives a file its bytes in blocks of this size, so that is how they are counted.
+BLOCK_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,11 @@ class Limits:
         return self.pinned_segments * self.segment_pages
 
 
+def whole_blocks(count: int) -> int:
+    """What a file of `count` bytes takes on the disk."""
+    return -(-count // BLOCK_BYTES) * BLOCK_BYTES
+
+
 def limits_of(limit_bytes: int, page_bytes: int) -> Limits:
     """The parts of `limit_bytes`; their sum is at most that. Raises ConfigError if too few."""
     least = max(LEAST_LIMIT_BYTES, LEAST_LIMIT_PAGES * page_bytes)
@@ -80,9 +90,11 @@ def limits_of(limit_bytes: int, page_bytes: int) -> Limits:
     index_bytes = min(max(limit_bytes // _INDEX_SHARE, _LEAST_INDEX_BYTES), _MOST_INDEX_BYTES)
     index_bytes -= index_bytes % MIB
     data_bytes = limit_bytes - index_bytes - LOCK_FILE_BYTES - _FOLDER_BYTES
+    data_bytes -= limit_bytes // _MOST_SEGMENT_BYTES * _NAME_BYTES
     # Two pages at least, so that the rest of a segment that no page fits into stays below a half.
-    floor = max(_LEAST_SEGMENT_BYTES, 2 * (page_bytes + OVERHEAD_BYTES))
+    floor = max(_LEAST_SEGMENT_BYTES, whole_blocks(2 * (page_bytes + OVERHEAD_BYTES)))
     segment_bytes = max(min(data_bytes // _SEGMENTS, _MOST_SEGMENT_BYTES), floor)
+    segment_bytes -= segment_bytes % BLOCK_BYTES
     index_full_bytes = max(
         int(index_bytes * _FULL_SHARE_SMALL),
         int(index_bytes * _FULL_SHARE_LARGE) - _TOUCHED_BYTES,

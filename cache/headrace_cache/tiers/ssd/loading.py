@@ -82,4 +82,6 @@ class PageLoader:
 
     def _broken(self, object_id: bytes, index: int, place: Place, what: str) -> None:
         self._notes.broken(page_key(object_id, index), place)
-        self._say("broken", f"{what}; it is fetched again from its store")
+        # Evicted while it was read: nobody's fault, and nothing to tell.
+        if not self._folder.reader.has_left(place.segment):
+            self._say("broken", f"{what}; it is fetched again from its store")

@@ -11,6 +11,9 @@ from headrace_cache.tiers.ssd.records import Place
 #: and an fsync); a process that only reads would else never tell the one that evicts.
 _MANY_USED = 64
 
+#: Segments remembered as read, at most: what does not fit is noted at its next reading.
+_MOST_USED = 1024
+
 #: Broken entries remembered; what does not fit is found broken again at its next reading.
 _MOST_BROKEN = 1024
 
@@ -28,7 +31,8 @@ class NoteBook:
         """A page of the segment was served."""
         if segment not in self._used:
             with self._lock:
-                self._used.add(segment)
+                if len(self._used) < _MOST_USED:
+                    self._used.add(segment)
 
     def broken(self, page_key: bytes, place: Place) -> None:
         """The entry led to nothing, or to something wrong."""

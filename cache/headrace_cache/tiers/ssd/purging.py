@@ -20,6 +20,7 @@ from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.protocol import PurgeReport
 from headrace_cache.tiers.ssd.folder import (
     IDENTITY_PURPOSE,
+    FolderUnusable,
     OpenFolder,
     opening_lock,
     settled_key,
@@ -82,7 +83,7 @@ def purge(folder: OpenFolder, covers: Callable[[Scope], bool]) -> PurgeReport | 
         gone = _rotate(folder, is_covered)
     _forget_dead(folder, gone)
     named = tuple(scope for scope in gone.covered.values() if scope is not None)
-    return PurgeReport(named, gone.objects, gone.plain, METHOD, _verified(folder, gone))
+    return PurgeReport(named, gone.objects, gone.plain, METHOD, _verified_alone(folder, gone))
 
 
 def tidy(folder: OpenFolder) -> None:
@@ -222,6 +223,16 @@ def _forget_some(
                 gone.sample.append((name, record.wrapped_key))
             dead.pop()
     return dead
+
+
+def _verified_alone(folder: OpenFolder, gone: _Gone) -> bool:
+    """`_verified`, while nobody else changes the key: the next one that another process has just
+    written down is no key that was to be destroyed."""
+    try:
+        with opening_lock(folder.path, folder.clock):
+            return _verified(folder, gone)
+    except FolderUnusable:
+        return False  # nobody could look
 
 
 def _verified(folder: OpenFolder, gone: _Gone) -> bool:

@@ -23,11 +23,13 @@ scope's key again, and every copy of the page is noise (`purging.py`).
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager
 from hashlib import blake2b
+from queue import Empty, SimpleQueue
 
 import zstandard
 from cryptography.exceptions import InvalidTag
@@ -58,8 +60,11 @@ _WORTH_NUMERATOR, _WORTH_DENOMINATOR = 7, 8
 #: zstd level 1: at 0.5 GiB/s per core the only level near the speed of a disk.
 _ZSTD_LEVEL = 1
 
-#: Scratch buffers kept for the next caller; more threads than this at once make their own.
-_MOST_SCRATCH = 8
+#: Threads that open pages at once, and that store batches at once: each has up to 4 MiB of scratch
+#: memory meanwhile. One core opens 20 GB/s, so that more at once would only wait for the disk.
+MOST_LOADING, MOST_STORING = 16, 8
+#: How long a thread waits for scratch memory: far longer than a disk that works takes.
+LEND_SECONDS = 60.0
 
 
 class ObjectIds:
@@ -124,24 +129,38 @@ class Scratch:
 
 
 class ScratchPool:
-    """Scratch memory lent to one caller at a time; keeps a few, never makes one wait."""
+    """Scratch memory lent to one caller at a time, to `most` callers at once; the others wait.
 
-    def __init__(self, page_bytes: int) -> None:
+    Who has some must not wait for a caller that may be waiting here.
+    """
+
+    def __init__(self, page_bytes: int, most: int) -> None:
         self._page_bytes = page_bytes
+        self._most = most
         self._idle: list[Scratch] = []  # list.append and list.pop are atomic
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._turns.put(None)
 
     @contextmanager
     def lend(self) -> Generator[Scratch]:
-        """Scratch memory, for the length of a `with` block."""
+        """Scratch memory, for the length of a `with` block. Raises OSError where none came free in
+        `LEND_SECONDS`."""
         try:
-            scratch = self._idle.pop()
-        except IndexError:
-            scratch = Scratch(self._page_bytes)
+            self._turns.get(timeout=LEND_SECONDS)
+        except Empty:
+            raise OSError(
+                errno.EBUSY, f"{self._most} pages at once took longer than {LEND_SECONDS:.0f} s"
+            ) from None
         try:
-            yield scratch
-        finally:
-            if len(self._idle) < _MOST_SCRATCH:
+            # The one used last, so that few are made where few are used at once.
+            scratch = self._idle.pop() if self._idle else Scratch(self._page_bytes)
+            try:
+                yield scratch
+            finally:
                 self._idle.append(scratch)
+        finally:
+            self._turns.put(None)
 
 
 def new_data_key() -> bytes:

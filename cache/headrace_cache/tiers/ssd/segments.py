@@ -13,13 +13,16 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headrace_cache.tiers.ssd.file_lock import try_lock
 
 #: Segments kept open for reading: 64 of 64 MiB are 4 GiB of warm data; a miss costs one open().
 MOST_OPEN = 64
+
+#: Opening a pipe that somebody put in a file's place would wait for ever.
+_NEVER_WAIT = os.O_NONBLOCK
 
 _NAME = re.compile(r"seg-([0-9a-f]{16})\.sealed")
 
@@ -59,16 +62,35 @@ class SegmentFiles:
 
     def open(self, segment: int) -> int:
         """Open the file for reading. Raises OSError."""
-        return os.open(self.path(segment), os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(self.path(segment), os.O_RDONLY | os.O_CLOEXEC | _NEVER_WAIT)
 
     def remove(self, segment: int) -> None:
-        """Unlink the file, where there is one; who has it open goes on reading right bytes."""
-        self.path(segment).unlink(missing_ok=True)
+        """Unlink the file, where there is one, and give its bytes back to the disk at once.
+
+        A process that has it open would else keep them there, unseen, for as long as it reads
+        nothing: up to `MOST_OPEN` segments each. Who is reading just now finds the file's end, or
+        bytes that its tag refuses: a miss.
+        """
+        path = self.path(segment)
+        try:
+            # Not where a link leads: that is not ours.
+            flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | _NEVER_WAIT
+            descriptor = os.open(path, flags)
+        except OSError:  # not there, most likely; else its bytes leave with its last reader
+            with suppress(IsADirectoryError):  # not ours
+                path.unlink(missing_ok=True)
+            return
+        try:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.truncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
 
     def listed(self) -> set[int]:
         """The segments that have a file."""
         with os.scandir(self._folder) as entries:
-            names = [_NAME.fullmatch(entry.name) for entry in entries]
+            names = [_NAME.fullmatch(entry.name) for entry in entries if not entry.is_dir()]
         return {int(name[1], 16) for name in names if name}
 
 
@@ -133,8 +155,12 @@ class SegmentReader:
                 done += count
         return True
 
+    def has_left(self, segment: int) -> bool:
+        """Whether the segment was evicted, or deleted by a stranger."""
+        return not self._files.path(segment).exists()
+
     def drop_unlinked(self) -> None:
-        """Close the files of segments that left, whose bytes the disk would keep for us."""
+        """Close the files of segments that left: nothing is in them any more."""
         with self._lock:
             for segment, file in list(self._open.items()):
                 if os.fstat(file.descriptor).st_nlink == 0:

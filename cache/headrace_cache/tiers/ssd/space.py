@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 
 from headrace_cache.eviction.second_chance import Candidate, choose
-from headrace_cache.tiers.ssd.limits import Limits
+from headrace_cache.tiers.ssd.limits import Limits, whole_blocks
 from headrace_cache.tiers.ssd.pins import Pins
 from headrace_cache.tiers.ssd.records import SegmentRecord, Totals
 from headrace_cache.tiers.ssd.segments import SegmentFiles, SegmentWriter
@@ -45,11 +45,17 @@ class Space:
 
     def settle(self, txn: Transaction) -> None:
         """Put records and files in agreement: close the segments of dead writers, take out records
-        without a file, remove files without a record, and keep to a limit that was lowered."""
+        without a file, remove files without a record, and keep to a limit that was lowered.
+
+        The sums are counted anew: a wrong one would break the bound, or keep pages away for ever.
+        """
         files = self._files.listed()
         totals = self._tables.totals(txn)
+        segments = self._tables.all_segments(txn)
+        totals.reserved = sum(record.reserved for _, record in segments)
+        totals.written = sum(record.tail for _, record in segments)
         known: set[int] = set()
-        for segment, record in self._tables.all_segments(txn):
+        for segment, record in segments:
             known.add(segment)
             if segment not in files:
                 self._remove(txn, totals, segment, record)
@@ -198,8 +204,9 @@ class Space:
     def _close(
         self, txn: Transaction, totals: Totals, segment: int, record: SegmentRecord, size: int
     ) -> None:
-        totals.reserved += size - record.reserved
-        record.open, record.reserved = False, size
+        taken = whole_blocks(size)
+        totals.reserved += taken - record.reserved
+        record.open, record.reserved = False, taken
         if record.pages:
             self._tables.put_segment(txn, segment, record)
         else:

@@ -27,7 +27,7 @@ from headrace_cache.tiers.ssd.loading import PageLoader
 from headrace_cache.tiers.ssd.notes import NoteBook
 from headrace_cache.tiers.ssd.purging import purge, tidy
 from headrace_cache.tiers.ssd.records import MOST_PAGES, page_key
-from headrace_cache.tiers.ssd.sealing import ScratchPool
+from headrace_cache.tiers.ssd.sealing import MOST_LOADING, MOST_STORING, ScratchPool
 from headrace_cache.tiers.ssd.writing import BatchWriter
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import ConfigError
@@ -58,7 +58,7 @@ class SsdTier:
         self._limits = limits
         self._key_file = key_file
         self._clock = clock
-        self._scratch = ScratchPool(limits.page_bytes)
+        self._make_scratch()
         self._gate = threading.Condition()
         self._users = 0
         self._pid = os.getpid()
@@ -79,7 +79,7 @@ class SsdTier:
         filled = [False] * len(pages)
 
         def work(folder: OpenFolder) -> None:
-            PageLoader(folder, self._scratch, self._notes, self._say).load(pages, filled)
+            PageLoader(folder, self._load_scratch, self._notes, self._say).load(pages, filled)
             if self._notes.many_used():
                 folder.index.note(self._notes.take())
 
@@ -214,14 +214,20 @@ class SsdTier:
         self._pid = os.getpid()
         self._folder = self._writer = None
         self._notes = NoteBook()
+        self._make_scratch()  # threads that the child does not have may have been lent some
         if folder is not None and writer is not None:
             writer.abandon_in_child()
             folder.abandon_in_child()
 
+    def _make_scratch(self) -> None:
+        page_bytes = self._limits.page_bytes
+        self._load_scratch = ScratchPool(page_bytes, MOST_LOADING)
+        self._store_scratch = ScratchPool(page_bytes, MOST_STORING)
+
     def _open(self) -> tuple[OpenFolder, BatchWriter]:
         self._folder = open_folder(self._path, self._limits, self._key_file, self._clock)
         self._writer = BatchWriter(
-            self._folder, self._limits.page_bytes, self._scratch, self._notes
+            self._folder, self._limits.page_bytes, self._store_scratch, self._notes
         )
         return self._folder, self._writer
 

@@ -14,7 +14,7 @@ from headrace_cache.tiers.ssd.index import Entry, KnownObject, ObjectKey
 from headrace_cache.tiers.ssd.notes import NoteBook
 from headrace_cache.tiers.ssd.own_segment import OwnSegment
 from headrace_cache.tiers.ssd.records import MOST_PAGES, Place, page_key
-from headrace_cache.tiers.ssd.sealing import ScratchPool, new_data_key, seal
+from headrace_cache.tiers.ssd.sealing import Scratch, ScratchPool, new_data_key, seal
 
 #: How often a page is sealed again because its object got another key meanwhile. Each time the
 #: other side has finished, so a third time would need a third process at the same instant.
@@ -55,14 +55,17 @@ class BatchWriter:
                 known = scopes.setdefault(object_id, scope)
                 if known != scope:
                     scopes[object_id] = Scope(known.folders | scope.folders)
-        for _ in range(_MOST_ROUNDS):
-            if not pending:
-                return True
-            room, refused = self._round(pending, scopes)
-            if not room:
-                return False
-            again = {(entry.object_id, entry.index) for entry in refused}
-            pending = [page for page in pending if (page[0], page[1]) in again]
+        # For the whole batch: who waits for scratch memory has written nothing that another would
+        # wait to see entered.
+        with self._scratch.lend() as scratch:
+            for _ in range(_MOST_ROUNDS):
+                if not pending:
+                    return True
+                room, refused = self._round(pending, scopes, scratch)
+                if not room:
+                    return False
+                again = {(entry.object_id, entry.index) for entry in refused}
+                pending = [page for page in pending if (page[0], page[1]) in again]
         return not pending
 
     def close(self) -> None:
@@ -74,7 +77,7 @@ class BatchWriter:
         self._segment.abandon_in_child()
 
     def _round(
-        self, pages: Sequence[_Page], scopes: Mapping[bytes, Scope]
+        self, pages: Sequence[_Page], scopes: Mapping[bytes, Scope], scratch: Scratch
     ) -> tuple[bool, list[Entry]]:
         survey = self._folder.index.survey(
             [(object_id, index) for object_id, index, _ in pages], sure=True
@@ -99,12 +102,11 @@ class BatchWriter:
                 if cipher is None:
                     key = keys[object_id] = _key_of(object_id, survey.objects.get(object_id))
                     cipher = ciphers[object_id] = AESGCM(key.data_key)
-                with self._scratch.lend() as scratch:
-                    sealed = seal(cipher, object_id, index, view, scratch)
-                    where = self._segment.append(sealed, len(view))
-                    if where is None:
-                        refused += self._enter(entries, keys, scopes)
-                        where = self._segment.append_to_next(sealed, len(view))
+                sealed = seal(cipher, object_id, index, view, scratch)
+                where = self._segment.append(sealed, len(view))
+                if where is None:
+                    refused += self._enter(entries, keys, scopes)
+                    where = self._segment.append_to_next(sealed, len(view))
                 if where is None:
                     return False, []
                 entries.append(Entry(object_id, index, where))
