@@ -106,8 +106,11 @@ class HeadraceFileSystem(WritingCalls):
 
         The listing validates the opens of its children for a few seconds (docs/freshness.md).
         """
-        entries = sorted(self.service.list(NamespacePath.parse(path)), key=lambda e: e.path.text)
-        return [_info(entry) if detail else entry.path.text for entry in entries]
+        # Each entry goes as its facts are taken, so that only these are ever held all at once.
+        entries = self.service.list(NamespacePath.parse(path))
+        if not detail:
+            return sorted(entry.path.text for entry in entries)
+        return sorted(map(_info, entries), key=operator.itemgetter("name"))
 
     def iter_ls(self, path: str) -> Iterator[dict[str, Any]]:
         """As `ls` with detail, streamed as the store gives it, for folders of any size."""

@@ -28,8 +28,16 @@ class HeadraceFile(io.BufferedIOBase):
         self._opened = opened
         self._position = 0
         self.size = opened.version.size
-        self.path = opened.path.text
-        self.name = self.path
+
+    @property
+    def path(self) -> str:
+        """The path it was opened by."""
+        return self._opened.path.text
+
+    @property
+    def name(self) -> str:
+        """The path, as any file has its name."""
+        return self._opened.path.text
 
     @property
     def restricted(self) -> bool:
@@ -51,12 +59,14 @@ class HeadraceFile(io.BufferedIOBase):
 
     def tell(self) -> int:
         """The position in bytes."""
-        self._check_open()
+        if self.closed:
+            self._refuse()
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to `offset` from the start, the position or the end; the new position."""
-        self._check_open()
+        if self.closed:
+            self._refuse()
         offset = operator.index(offset)
         if whence == os.SEEK_SET:
             position = offset
@@ -101,8 +111,12 @@ class HeadraceFile(io.BufferedIOBase):
 
         What is returned holds cache memory while it lives.
         """
-        start = min(self._position, self.size)
-        stop = self.size if size < 0 else min(start + size, self.size)
+        start, end = self._position, self.size
+        if start > end:
+            start = end
+        stop = start + size
+        if size < 0 or stop > end:
+            stop = end
         self._position = stop
         return self._opened.view(start, stop)
 
@@ -119,9 +133,8 @@ class HeadraceFile(io.BufferedIOBase):
                 return line
             guess *= 2
 
-    def _check_open(self) -> None:
-        if self.closed:
-            raise ValueError(f"the file is closed: {self.path}")
+    def _refuse(self) -> NoReturn:
+        raise ValueError(f"the file is closed: {self.path}")
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an open file cannot be sent to another process: send its path")
