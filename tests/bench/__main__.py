@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import cold_s3, ssd_tier, warm_parquet
+from tests.bench import cold_s3, listing, ssd_restart, ssd_tier, warm_open, warm_parquet
 
-for bench in (warm_parquet, cold_s3, ssd_tier):
+for bench in (warm_parquet, warm_open, cold_s3, listing, ssd_restart, ssd_tier):
     bench.main()

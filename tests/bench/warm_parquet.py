@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 import sys
 import tempfile
@@ -117,24 +116,6 @@ def main(megabytes: int = 500) -> None:
                 {
                     "local file": lambda: read_random(plain),
                     "headrace": lambda: read_random(cached),
-                }
-            ),
-        )
-
-        def open_pinned(path: str) -> Any:
-            return fs.open(path, max_age="pinned")
-
-        def open_many(opener: Any, path: str) -> None:
-            for _ in range(5000):
-                opener(path).close()
-
-        show(
-            "5,000 opens, warm (check asks the local file's stat at each)",
-            race(
-                {
-                    "local file": lambda: open_many(io.FileIO, local),
-                    "headrace, check": lambda: open_many(fs.open, url),
-                    "headrace, pinned": lambda: open_many(open_pinned, url),
                 }
             ),
         )

@@ -119,6 +119,18 @@ class BackendSuite:
         assert first == second
         assert first.digest() == second.digest()
 
+    def test_a_cheap_look_never_shows_a_version_that_is_no_more(self, store: Store) -> None:
+        store.put("folder/object", b"one")
+        first = stat_object(store.backend, "folder/object")
+        # A store whose looks are not cheap may always say no.
+        assert store.backend.shows("folder/object", first) is store.backend.stat_is_cheap
+        for other in ("folder", "", "nothing", "folder/object/below"):
+            assert not store.backend.shows(other, first), other
+        store.put("folder/object", b"two")
+        assert not store.backend.shows("folder/object", first)
+        store.delete("folder/object")
+        assert not store.backend.shows("folder/object", first)
+
     def test_a_replaced_object_has_another_version(self, store: Store) -> None:
         store.put("object", b"one")
         first = stat_object(store.backend, "object")

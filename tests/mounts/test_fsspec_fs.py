@@ -328,7 +328,7 @@ def test_a_copy_to_disk_stops_when_its_object_becomes_restricted(
             fresh.write_text(POLICY.replace("/lake/hr/**", "/lake/big"))
             os.replace(fresh, file)
             service: Any = fs.service
-            service.reader()._policy.look()
+            service.reader().gate._watch.look()
 
     with pytest.raises(PolicyDenied, match="may not be kept on a disk"):
         fs.get_file("/lake/big", str(tmp_path / "copy"), callback=Tighten())

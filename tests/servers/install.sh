@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs what the tests' servers need on Debian or Ubuntu: a private Ceph with its S3 gateway, and
-# the Java that Spark runs on.
+# Installs what the tests need on Debian or Ubuntu: a private Ceph with its S3 gateway, the Java that
+# Spark runs on, and strace, which shows that a warm read makes no system call.
 # Says nothing and changes nothing where it is there already. Needs root, or sudo without a password.
 set -eu
 
-binaries="radosgw radosgw-admin ceph-mon ceph-osd ceph ceph-authtool monmaptool setpriv java"
-packages="radosgw ceph-mon ceph-osd ceph-common util-linux openjdk-17-jre-headless"
+binaries="radosgw radosgw-admin ceph-mon ceph-osd ceph ceph-authtool monmaptool setpriv java strace"
+packages="radosgw ceph-mon ceph-osd ceph-common util-linux openjdk-17-jre-headless strace"
 # Another apt run (a machine's first boot) rarely takes longer than this.
 lock_seconds=300
 
