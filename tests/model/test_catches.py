@@ -13,7 +13,7 @@ from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.extents.fill import Fill
 from headrace_cache.policy.purging import Purging
-from headrace_cache.reading.reader import Reader
+from headrace_cache.reading.gate import PolicyGate
 from headrace_cache.reading.single_flight import Flights
 from headrace_cache.tiers.memory import MemoryTier
 from headrace_namespace.identity import ObjectVersion
@@ -112,7 +112,7 @@ def what_the_tier_has_not_is_served(patch: Patch) -> None:
 
 def denied_objects_are_opened(patch: Patch) -> None:
     """The policy is asked, and not minded."""
-    patch.setattr(Reader, "_refusal_of", do_nothing)
+    patch.setattr(PolicyGate, "_refusal_of", do_nothing)
 
 
 def fetched_as_far_as_it_came(patch: Patch) -> None:
