@@ -63,7 +63,9 @@ def read_and_search(
     reads = [_read(service, path) for path, _ in pair]
     # A new service has an empty memory: what it need not fetch, it found sealed on the disk.
     disconnect_all()
+    # Searched now, while no process changes the files.
     searched = list(_files(folders))
+    holding = {canary: sum(_holds(file, canary) for file in searched) for _, canary in pair}
     service = connect(config)
     first, second = (
         Kept(
@@ -75,7 +77,7 @@ def read_and_search(
             fetched_after_restart=_fetched_by_reading(service, path),
             memory_objects=_objects(read.after, "memory") - _objects(read.before, "memory"),
             ssd_objects=_objects(read.after, "ssd") - _objects(read.before, "ssd"),
-            files_with_canary=sum(_holds(file, canary) for file in searched),
+            files_with_canary=holding[canary],
         )
         for (path, canary), read in zip(pair, reads, strict=True)
     )
