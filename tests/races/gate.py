@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
 from collections.abc import Generator
-from urllib.parse import urlsplit
+
+from tests.servers.relay import Pump, relayed
 
 CHUNK_BYTES = 1 << 14
 #: Heads, looks and errors pass whatever is held.
 SMALL_BYTES = 1 << 15
 PATIENCE = 60.0
 
+_RANGE = re.compile(rb"^range: bytes=(\d+)-(\d+)\r$", re.IGNORECASE | re.MULTILINE)
+
 
 class Gate:
     """Open at first. While it is held, no connection gives more than a little beyond what is
-    `drip`ped; `requests` counts what was asked, by the request's first words."""
+    `drip`ped; `requests` holds what was asked, by the request's first words, and `asked_bytes` the
+    length of all ranges."""
 
     def __init__(self) -> None:
         self.endpoint = ""
         self.requests: list[str] = []
+        self.asked_bytes = 0
         self._changed = threading.Condition()
         self._allowed: int | None = None
         self._stuck = 0
@@ -61,17 +67,34 @@ class Gate:
         with self._changed:
             assert self._changed.wait_for(lambda: self.reads() >= count, PATIENCE)
 
-    def count(self, chunk: bytes) -> None:
-        """A chunk that was sent to the store."""
+    def ask(self, client: socket.socket, store: socket.socket) -> None:
+        """Move one connection's requests, and count them."""
+        while chunk := client.recv(1 << 16):
+            self._count(chunk)
+            store.sendall(chunk)
+
+    def answer(self, store: socket.socket, client: socket.socket, turn: list[int]) -> None:
+        """Move one connection's answers, as fast as may be."""
+        try:
+            while chunk := store.recv(CHUNK_BYTES):
+                self._pass_through(turn, len(chunk))
+                client.sendall(chunk)
+        finally:
+            # Who asked must learn that no more will come, also where he went first.
+            store.shutdown(socket.SHUT_RDWR)
+
+    def _count(self, chunk: bytes) -> None:
         # A client sends a request's head in one piece, as the first of its connection's turn.
         line = chunk.split(b"\r\n", 1)[0]
         if line.endswith(b"HTTP/1.1"):
             with self._changed:
                 self.requests.append(line.decode())
+                if wanted := _RANGE.search(chunk):
+                    self.asked_bytes += int(wanted[2]) + 1 - int(wanted[1])
                 self._changed.notify_all()
 
-    def pass_through(self, turn: list[int], count: int) -> None:
-        """Return when a connection may give `count` bytes; `turn` is its [round, given]."""
+    def _pass_through(self, turn: list[int], count: int) -> None:
+        # Returns when a connection may give `count` bytes; `turn` is its [round, given].
         with self._changed:
             if turn[0] != self._round:
                 turn[:] = [self._round, 0]
@@ -93,57 +116,14 @@ class Gate:
 @contextlib.contextmanager
 def gated(endpoint: str) -> Generator[Gate]:
     """A port of loopback that leads through a gate to the store at `endpoint`."""
-    where = urlsplit(endpoint)
-    assert where.hostname is not None and where.port is not None
-    store = (where.hostname, where.port)
-    listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     gate = Gate()
-    gate.endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    open_sockets: list[socket.socket] = []
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client = listening.accept()[0]
-                server = socket.create_connection(store)
-                open_sockets.extend((client, server))
-                turn = [0, 0]
-                for work in (_ask, _answer):
-                    threading.Thread(
-                        target=work, args=(client, server, gate, turn), daemon=True
-                    ).start()
+    def connected() -> tuple[Pump, Pump]:
+        turn = [0, 0]
+        return gate.ask, lambda store, client: gate.answer(store, client, turn)
 
-    accepting = threading.Thread(target=accept, daemon=True)
-    accepting.start()
-    try:
-        yield gate
-    finally:
-        gate.release()
-        listening.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who accepts
-        listening.close()
-        accepting.join()
-        for one in open_sockets:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-
-
-def _ask(client: socket.socket, server: socket.socket, gate: Gate, turn: list[int]) -> None:
-    with contextlib.suppress(OSError):
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while chunk := client.recv(1 << 16):
-            gate.count(chunk)
-            server.sendall(chunk)
-        server.shutdown(socket.SHUT_WR)
-
-
-def _answer(client: socket.socket, server: socket.socket, gate: Gate, turn: list[int]) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := server.recv(CHUNK_BYTES):
-            gate.pass_through(turn, len(chunk))
-            client.sendall(chunk)
-    # Who asked must learn that no more will come, also where he went first.
-    for one in (client, server):
-        with contextlib.suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+    with relayed(endpoint, connected) as gate.endpoint:
+        try:
+            yield gate
+        finally:
+            gate.release()

@@ -21,9 +21,9 @@ from tests.effort import EFFORT
 from tests.races.blocks import BLOCK_BYTES, body, version_in
 
 HOUSE = Path(__file__).parents[2]
-BLOCKS = (4 << 20) // BLOCK_BYTES
-#: One was enough, whenever it was tried on a loaded machine.
-MOST_WRITES = 20 * EFFORT
+BLOCKS = (32 << 20) // BLOCK_BYTES
+#: One is enough on a loaded machine; an idle one needed up to ten.
+MOST_WRITES = 60 * EFFORT
 
 
 @pytest.fixture
@@ -80,8 +80,7 @@ def test_what_is_got_during_one_long_write_is_of_one_version(
         assert version_in(get(backend, _pinned(backend, file))) == version
         if got and settled_midway >= EFFORT:
             return
-    # An idle machine ends each write within the grain of a file's times.
-    pytest.skip("no write took long enough to be read meanwhile: try it on a loaded machine")
+    pytest.fail("no write took longer than the grain of a file's times")
 
 
 def _pinned(backend: LocalBackend, file: Path) -> ObjectVersion:
