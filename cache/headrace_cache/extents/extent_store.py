@@ -31,7 +31,7 @@ from headrace_cache.extents.page import PageId, page_length
 from headrace_cache.policy.placement import Placement
 from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
-from headrace_cache.tiers.protocol import HeldPage, PageTier, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PageTarget, PageTier, PurgeReport, TierUsage
 from headrace_namespace.clock import Clock
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.latch import Latch
@@ -238,6 +238,9 @@ class ExtentStore:
         """Which of these pages memory does not hold; without a lock, so true for a moment only."""
         page_bytes = self.shape.page_bytes
         each = self.shape.extent_bytes(held.size)
+        whole = held.spans.get(0)
+        if whole is not None and whole.complete and whole.length == held.size:
+            return []
         absent: list[int] = []
         for page in pages:
             span = held.spans.get(page * page_bytes // each)
@@ -329,7 +332,7 @@ class ExtentStore:
             self._room.end_arena()
             self._memory.close()
 
-    def load_sealed(self, held: CachedObject, pages: list[tuple[int, memoryview]]) -> list[bool]:
+    def load_sealed(self, held: CachedObject, pages: list[tuple[int, PageTarget]]) -> list[bool]:
         """Open these pages from the SSD into their targets; False for those that it has not."""
         if self._ssd is None or not held.ssd or not self._ssd_is_clean:
             return [False] * len(pages)

@@ -6,6 +6,7 @@ It asks the reader for steps 5 to 10 of the journey (`reader.py`).
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Protocol
 
 from headrace_cache.extents.extent_store import CachedObject, Span
@@ -22,6 +23,9 @@ PRIVATE_BYTES = 256 << 10
 
 #: A view of so few bytes costs more than a copy of them, and keeps a whole arena in memory.
 COPIED_BYTES = 64 << 10
+#: What the mapping was not touched for yet is copied by the kernel from so many bytes on: that
+#: first touch costs more, and would hold up Python's other threads.
+KERNEL_COPIED_BYTES = 256 << 10
 
 
 class Home(Protocol):
@@ -105,20 +109,17 @@ class OpenObject:
                 self._served += stop - start
                 return piece
         start, stop = self._bounds(start, stop)
-        piece_bytes = self._reader.piece_bytes
-        if stop - start <= piece_bytes:
+        if stop - start <= self._reader.piece_bytes:
             return self._piece(start, stop)
         whole = io.BytesIO()
-        for begin in range(start, stop, piece_bytes):
-            whole.write(self._piece(begin, min(begin + piece_bytes, stop)))
+        for begin, end in self._pieces(start, stop):
+            whole.write(self._piece(begin, end))
         return whole.getvalue()
 
     def read_into(self, start: int, target: memoryview) -> int:
         """Fill `target` from `start` on; the number of bytes, fewer only at the object's end."""
         start, stop = self._bounds(start, start + len(target))
-        piece_bytes = self._reader.piece_bytes
-        for begin in range(start, stop, piece_bytes):
-            end = min(begin + piece_bytes, stop)
+        for begin, end in self._pieces(start, stop):
             with target[begin - start : end - start] as part:
                 self._gather(begin, end, part)
         return stop - start
@@ -160,6 +161,17 @@ class OpenObject:
             raise ValueError(f"read of a closed object: {self.path}")
         start = min(max(start, 0), self._size)
         return start, min(max(stop, start), self._size)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """A long read in pieces; while one is taken, the next are fetched."""
+        piece_bytes = self._reader.piece_bytes
+        for begin in range(start, stop, piece_bytes):
+            end = min(begin + piece_bytes, stop)
+            held = self._current() if end < stop else self._held
+            if end < stop and held.memory:
+                ahead = min(begin + self._reader.bytes_under_way, stop)
+                self._reader.bring_ahead(self._pinned, held, begin, ahead)
+            yield begin, end
 
     def _piece(self, start: int, stop: int) -> bytes:
         """One piece: from memory in one slice, else gathered."""
@@ -232,12 +244,15 @@ class OpenObject:
 
     def _copied(self, index: int, begin: int, end: int, part: memoryview) -> bool:
         """Copy a range of one extent into `part`; False where memory does not hold all of it."""
-        span = self._held.spans.get(index)
-        if span is None or not span.has(self._reader.pages(begin, end)):
+        span, pages = self._held.spans.get(index), self._reader.pages(begin, end)
+        if span is None or not span.has(pages):
             return False
         try:
-            with memoryview(span.extent.mapping) as whole:
-                part[:] = whole[span.place(begin, end)]
+            if end - begin >= KERNEL_COPIED_BYTES and span.touch(pages):
+                span.extent.backing.read_into(span.place(begin, end), part)
+            else:
+                with memoryview(span.extent.mapping) as whole:
+                    part[:] = whole[span.place(begin, end)]
         except ValueError:
             return False  # it left the tier just now
         self._enter(span, begin, end, hit=False)

@@ -46,8 +46,10 @@ from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import WAIT_SECONDS, Offload
 from headrace_namespace.path import NamespacePath, other_spelling
 
-#: A long read goes in pieces of at most this size.
+#: A long read goes in pieces of at most this size, and of so many the bytes are on their way at
+#: once: far from a store, one piece alone keeps four connections busy.
 PIECE_BYTES = 32 << 20
+PIECES_UNDER_WAY = 4
 #: How often a read that knows its versionId may fail with flights of others that do not know it;
 #: each of those has failed for good then, so that more of them are no accident.
 MOST_TRIES_BY_ID = 4
@@ -138,6 +140,11 @@ class Reader:
     def piece_bytes(self) -> int:
         """How much of a long read to bring at once: a few pieces must fit into memory together."""
         return min(PIECE_BYTES, self._store.shape.whole_bytes)
+
+    @property
+    def bytes_under_way(self) -> int:
+        """How much of a long read to fetch at once: what one object may take of memory."""
+        return min(PIECES_UNDER_WAY * PIECE_BYTES, self._store.shape.whole_bytes)
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is now. Raises NotFound, PolicyDenied."""

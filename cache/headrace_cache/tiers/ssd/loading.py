@@ -1,5 +1,4 @@
-"""Opening sealed pages: looked up in one transaction, read, and opened straight into the caller's
-memory."""
+"""Opening sealed pages: looked up in one transaction, read, opened, and put where they belong."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from collections.abc import Callable, Sequence
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headrace_cache.extents.page import PageId
+from headrace_cache.tiers.protocol import PageTarget
 from headrace_cache.tiers.ssd.folder import OpenFolder
 from headrace_cache.tiers.ssd.notes import NoteBook
 from headrace_cache.tiers.ssd.records import MOST_PAGES, Place, page_key
@@ -29,7 +29,7 @@ class PageLoader:
         self._notes = notes
         self._say = say
 
-    def load(self, pages: Sequence[tuple[PageId, memoryview]], filled: list[bool]) -> None:
+    def load(self, pages: Sequence[tuple[PageId, PageTarget]], filled: list[bool]) -> None:
         """Fill what can be filled, and say which in `filled`. Raises OSError, IndexFault."""
         folder = self._folder
         wanted = [
@@ -54,7 +54,9 @@ class PageLoader:
                 sealed = scratch.sealed[: place.stored]
                 if cipher is None or not self._read(object_id, index, place, sealed):
                     continue
-                if unseal(cipher, object_id, index, sealed, target, scratch):
+                opened = scratch.opened[: place.plain]
+                if unseal(cipher, object_id, index, sealed, opened, scratch):
+                    target[:] = opened
                     filled[position] = True
                     self._notes.used(place.segment)
                 else:

@@ -2,8 +2,8 @@
 
 Store: look up which pages are not held; seal each under its object's key; append it to this
 process's segment; enter the batch into the index in one transaction. Load: look up the batch in one
-transaction; read each sealed page; open it straight into the caller's memory. Whatever goes wrong
-is a miss, said once in the log.
+transaction; read each sealed page, open it, and put it where the caller wants it. Whatever goes
+wrong is a miss, said once in the log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
-from headrace_cache.tiers.protocol import HeldPage, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PageTarget, PurgeReport, TierUsage
 from headrace_cache.tiers.ssd.folder import FolderUnusable, OpenFolder, open_folder
 from headrace_cache.tiers.ssd.index import Notes
 from headrace_cache.tiers.ssd.key_swap import KeyFile
@@ -74,7 +74,7 @@ class SsdTier:
         with self._gate:
             self._open()
 
-    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
         """See `PageTier`."""
         filled = [False] * len(pages)
 
