@@ -13,6 +13,7 @@ from headrace_cache.service import OpenObject
 from headrace_namespace.identity import ObjectVersion
 from tests.fakes.local_cache import PAGE, Rig, path
 from tests.fakes.memory_backend import MemoryBackend
+from tests.fakes.page_tier import DictTier
 
 PATIENCE = 60.0
 PIECE = 2 * PAGE
@@ -79,3 +80,19 @@ def test_no_more_is_under_way_than_one_object_may_take_of_memory(far: MemoryBack
         assert claimed == list(range(whole // PAGE))
     finally:
         rig.service.close()
+
+
+@pytest.mark.parametrize("read", [_read_at, _read_into])
+def test_what_the_ssd_had_is_right_the_first_time_and_again(
+    read: Callable[[OpenObject, int], bytes],
+) -> None:
+    """The first copy of a page that was opened is the kernel's, the next ones the mapping's."""
+    far, ssd = MemoryBackend("memory:far"), DictTier()
+    data = os.urandom(40 * PAGE + 5)
+    far.set("o", data)
+    for _ in range(2):
+        rig = Rig({"/far": far}, memory_bytes=256 * PAGE, ssd=ssd)
+        opened = rig.service.open(path("/far/o"))
+        assert read(opened, len(data)) == read(opened, len(data)) == data
+        rig.service.close()
+    assert far.asked["read"] == 1
