@@ -36,7 +36,6 @@ OF_STEPS = {
     "MOST_TRIES",
     "MOST_TRIES_BY_ID",
     "MOST_USES",
-    "MOST_WAITS_FOR_HANDED",
     "MOST_WAITS_FOR_ROOM",
 }
 

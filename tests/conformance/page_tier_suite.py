@@ -191,7 +191,8 @@ class PageTierSuite:
         assert loaded(tier, pages[0], 1000) == random_page(pages[0], 1000)
         if report is not None:  # None: they were purged while they waited
             assert set(report.scopes) <= {secret, both} and report.verified and report.method
-            assert report.bytes == 1000 * 2 * report.objects
+            # Of an object one page may have been stored while the other waited.
+            assert 1000 * report.objects <= report.bytes <= 2000 * report.objects
 
     def test_what_was_stored_is_what_a_purge_reports(self, tier: PageTier) -> None:
         for number in range(3):

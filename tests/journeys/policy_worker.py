@@ -31,11 +31,14 @@ class Worker:
         self.at_start = self.watch.now
         self.changed = threading.Event()
         follow = self.watch._follow  # pyright: ignore[reportPrivateUsage]
-        assert follow is not None
+        parts = service._parts  # pyright: ignore[reportPrivateUsage]
+        assert follow is not None and parts is not None
+        purging = parts.purging
 
         def followed() -> None:
             follow()
-            if self.watch.now is not self.at_start:
+            # A purge that failed is tried again by the next look, and the SSD is off until then.
+            if self.watch.now is not self.at_start and not purging._failed:
                 self.changed.set()
 
         self.watch.follow(followed)

@@ -46,9 +46,9 @@ MOST_SCOPES = 4096
 #: read past the cache. Short: a store that stalls may hold much of a small tier.
 MOST_WAITS_FOR_ROOM = 8
 ROOM_SECONDS = 0.1
-#: How often, and each time how long at most, a purge waits for pages that are just being handed to
-#: the SSD tier: where its backlog is full they are sealed meanwhile, at most 8 MiB a time.
-MOST_WAITS_FOR_HANDED = 100
+#: How long a purge waits for pages that are just being handed to the SSD tier: where its backlog is
+#: full they are sealed meanwhile, at most 8 MiB a time.
+HANDED_SECONDS = 10.0
 
 
 class ExtentStore:
@@ -213,7 +213,8 @@ class ExtentStore:
 
     def _await_handed(self) -> None:
         """Return when the SSD tier has what was handed to it before the objects were withdrawn."""
-        for _ in range(MOST_WAITS_FOR_HANDED):
+        until = self._clock.monotonic() + HANDED_SECONDS
+        while self._clock.monotonic() < until:
             with self._lock:
                 self._still_handing = [held for held in self._still_handing if held.handing]
                 waiting, ended = bool(self._still_handing), self._ended

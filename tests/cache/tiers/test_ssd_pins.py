@@ -153,3 +153,17 @@ def test_an_object_of_many_pages_expires_whole(world: SsdWorld) -> None:
     assert tier.expire(version(0), 1001.0) == 15_000
     assert [page.index for page in tier.inspect(version(0))] == list(range(1500, 2500))
     tier.close()
+
+
+@pytest.mark.parametrize("now", [-3600.0, 2.0**32 + 60])
+def test_a_clock_before_1970_or_after_2106_keeps_the_tier_in_use(
+    world: SsdWorld, now: float
+) -> None:
+    clock = ManualClock()
+    clock.set_forward = now - clock.time
+    tier = world.open(clock)
+    page = PageId(version(0), 0)
+    stored(tier, page, random_page(page, 1000))
+    assert loaded(tier, page, 1000) == random_page(page, 1000)
+    assert tier.inspect(version(0))[0].stored_at in (0.0, 2.0**32 - 1)
+    tier.close()

@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import stat
+import traceback
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,9 @@ def test_a_fork_leaves_parent_and_child_with_a_tier_each(world: SsdWorld) -> Non
             use(100)
             tier.close()
             status = 0
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(status)
     use(200)

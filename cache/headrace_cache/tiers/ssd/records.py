@@ -56,6 +56,7 @@ _KEY = struct.Struct("<I16s60s")
 _TOTALS = struct.Struct("<QQQQQ")
 _OBJECT = struct.Struct("<II60s")
 _PLACE = struct.Struct("<QIIII")
+_MOST_U32 = 0xFFFF_FFFF
 _SEGMENT = struct.Struct("<BBBxIQQQ")
 _SCOPE = struct.Struct("<IBxxx60s")
 _SCOPE_TOTALS = struct.Struct("<IIII")
@@ -193,8 +194,10 @@ class Place:
     stored_at: int
 
     def pack(self) -> bytes:
-        """u64 segment, u32 offset, u32 stored bytes, u32 plain bytes, u32 seconds."""
-        return _PLACE.pack(self.segment, self.offset, self.stored, self.plain, self.stored_at)
+        """u64 segment, u32 offset, u32 stored bytes, u32 plain bytes, u32 seconds: a clock before
+        1970 or after 2106 counts as that time."""
+        seconds = min(max(self.stored_at, 0), _MOST_U32)
+        return _PLACE.pack(self.segment, self.offset, self.stored, self.plain, seconds)
 
     @classmethod
     def unpack(cls, raw: bytes) -> Self:
