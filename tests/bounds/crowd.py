@@ -33,6 +33,7 @@ from headrace_namespace import offload
 from headrace_namespace import opening as namespace_opening
 from headrace_namespace.entry import Entry
 from headrace_namespace.metadata.lmdb_env import SharedEnvironment
+from headrace_namespace.mount_table import Mount
 from headrace_namespace.path import NamespacePath
 
 THREADS = 64
@@ -94,9 +95,9 @@ class WatchedFlights(Flights):
         self._count = 0
 
     def claim(
-        self, version: bytes, groups: Sequence[Sequence[int]]
+        self, version: bytes, groups: Sequence[Sequence[int]], mount: Mount | None = None
     ) -> tuple[list[Flight], list[Flight]]:
-        new, others = super().claim(version, groups)
+        new, others = super().claim(version, groups, mount)
         with self._lock:
             self._count += len(new)
         MOST.see("flights", self._count)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from headrace_cache.reading.single_flight import Flight, Flights
+from headrace_namespace.mount_table import Mount
 
 
 class WatchedFlights(Flights):
@@ -16,9 +17,9 @@ class WatchedFlights(Flights):
         self.under_way: set[Flight] = set()
 
     def claim(
-        self, version: bytes, groups: Sequence[Sequence[int]]
+        self, version: bytes, groups: Sequence[Sequence[int]], mount: Mount | None = None
     ) -> tuple[list[Flight], list[Flight]]:
-        new, others = super().claim(version, groups)
+        new, others = super().claim(version, groups, mount)
         self.under_way.update(new)
         return new, others
 

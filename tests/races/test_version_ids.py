@@ -14,6 +14,7 @@ from headrace_namespace.backends.protocol import Folder
 from headrace_namespace.errors import VersionGone
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.mount_table import Mount
 from tests.fakes.local_cache import Rig, path, whole
 from tests.fakes.memory_backend import MemoryBackend
 
@@ -72,9 +73,9 @@ def test_who_knows_the_version_id_does_not_fail_with_who_does_not(
     claims: list[tuple[list[Flight], list[Flight]]] = []
 
     def noted_claim(
-        version: bytes, groups: Sequence[Sequence[int]]
+        version: bytes, groups: Sequence[Sequence[int]], mount: Mount | None = None
     ) -> tuple[list[Flight], list[Flight]]:
-        claims.append(claim(version, groups))
+        claims.append(claim(version, groups, mount))
         if len(claims) == 2:
             both_wait.set()
         return claims[-1]

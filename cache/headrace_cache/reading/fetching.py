@@ -74,7 +74,7 @@ class Fetching:
         room = min(MOST_FLIGHTS_OF_A_READ, MOST_FLIGHTS - under_way)
         groups = list(itertools.islice(self._groups(held, missing), room))
         rest = missing[sum(len(group) for group in groups) :]
-        mine, others = self._flights.claim(held.digest, groups)
+        mine, others = self._flights.claim(held.digest, groups, mount)
         if mine:
             with self._lock:  # landings may have lowered it since, nothing raises it but this
                 self._under_way[mount] = self._under_way.get(mount, 0) + len(mine)

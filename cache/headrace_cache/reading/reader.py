@@ -30,7 +30,7 @@ from headrace_cache.reading.gate import Governed, PolicyGate
 from headrace_cache.reading.pinned import Pinned
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
 from headrace_cache.reading.settled import Settled
-from headrace_cache.reading.single_flight import Flights
+from headrace_cache.reading.single_flight import Flight, Flights
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
     HeadraceError,
@@ -50,9 +50,9 @@ from headrace_namespace.path import NamespacePath, other_spelling
 #: once: far from a store, one piece alone keeps four connections busy.
 PIECE_BYTES = 32 << 20
 PIECES_UNDER_WAY = 4
-#: How often a read that knows its versionId may fail with flights of others that do not know it;
-#: each of those has failed for good then, so that more of them are no accident.
-MOST_TRIES_BY_ID = 4
+#: How often a read may fail with flights of others that might not have failed as its own: they do
+#: not know its versionId, or go by another mount. More of them are no accident.
+MOST_TRIES_BY_OTHERS = 4
 #: A link on the way may be switched between resolving and asking; more often is no accident.
 MOST_RESOLVES = 4
 
@@ -245,19 +245,21 @@ class Reader:
         if not missing:
             return
         self._counters.add(MISSES, int(missed))
-        tries_by_id = MOST_TRIES_BY_ID
+        tries = MOST_TRIES_BY_OTHERS
         while missing:
             # Claimed and launched on another thread: an interrupt of this one leaves no claim.
             launch = functools.partial(self._fetching.launch, pinned, held, missing)
             launched = self._launcher.run(launch)
-            try:
-                for flight in launched.flights:
+            failed = False
+            for flight in launched.flights:
+                try:
                     flight.wait()
-            except VersionGone:
-                if pinned.version.version_id is None or not tries_by_id:
-                    raise
-                # Who flew it may not have known the versionId, by which the bytes are still there.
-                tries_by_id -= 1
+                except HeadraceError as error:
+                    if not tries or not _of_another(flight, error, pinned):
+                        raise
+                    failed = True
+            if failed:
+                tries -= 1
                 missing = self._store.missing(held, self.pages(start, stop))
                 continue
             if not launched.flights and not launched.landed.wait(WAIT_SECONDS):
@@ -297,3 +299,11 @@ class Reader:
     def read_ahead(self) -> ReadAhead:
         """The judge of one open object's pattern."""
         return ReadAhead(self._read_ahead_bytes)
+
+
+def _of_another(flight: Flight, error: HeadraceError, pinned: Pinned) -> bool:
+    """Whether a flight of this read's own may end otherwise."""
+    if flight.mount is not pinned.mount:
+        return True
+    # Who flew it may not have known the versionId, by which the bytes are still there.
+    return isinstance(error, VersionGone) and pinned.version.version_id is not None

@@ -14,17 +14,21 @@ from collections.abc import Sequence
 from headrace_cache.extents.page import PageId
 from headrace_namespace.errors import StoreTimeout
 from headrace_namespace.latch import Latch
+from headrace_namespace.mount_table import Mount
 from headrace_namespace.offload import WAIT_SECONDS
 
 
 class Flight:
     """Some pages of one version on their way. `wait` returns when they landed."""
 
-    __slots__ = ("_error", "_landed", "pages", "version")
+    __slots__ = ("_error", "_landed", "mount", "pages", "version")
 
-    def __init__(self, version: bytes, pages: Sequence[int]) -> None:
+    def __init__(self, version: bytes, pages: Sequence[int], mount: Mount | None = None) -> None:
         self.version = version
         self.pages = pages
+        #: By whose address and credentials it goes: another mount's failure says nothing of one's
+        #: own, also where both lead to one bucket.
+        self.mount = mount
         self._landed = Latch()
         self._error: BaseException | None = None
 
@@ -49,7 +53,7 @@ class Flights:
         self._by_page: dict[PageId, Flight] = {}
 
     def claim(
-        self, version: bytes, groups: Sequence[Sequence[int]]
+        self, version: bytes, groups: Sequence[Sequence[int]], mount: Mount | None = None
     ) -> tuple[list[Flight], list[Flight]]:
         """Claim each group's pages: (new flights, for the caller to fly; others that have some).
 
@@ -67,7 +71,7 @@ class Flights:
                     else:
                         others[id(flight)] = flight
                 if free:
-                    flight = Flight(version, free)
+                    flight = Flight(version, free, mount)
                     new.append(flight)
                     for page in free:
                         self._by_page[PageId(version, page)] = flight
