@@ -44,7 +44,7 @@ class Holding:
         if stop <= start or not held.memory:
             return 0
         fetched = 0
-        step = self._reader.piece_bytes
+        step = self._reader.long_reads.piece_bytes
         for begin in range(start, stop, step):
             pages = self._reader.pages(begin, min(begin + step, stop))
             wanted = [p for p in pages if not (held.ssd and self._store.is_sealed(held, p))]

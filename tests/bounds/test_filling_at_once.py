@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace_cache.reading.fetching import MOST_FLIGHTS
-from headrace_cache.tiers.backing import DESCRIPTORS_EACH, most_extents
+from headrace_cache.tiers.backing import most_extents
 from tests.bench.peak_memory import STRETCH_BYTES
 from tests.bounds.crowd import THREADS
 from tests.bounds.filled_world import FilledWorld, answer, ended
@@ -54,5 +54,5 @@ def test_four_processes_share_one_folder(world: FilledWorld) -> None:
 def test_few_descriptors_cost_memory_and_no_read(world: FilledWorld) -> None:
     """Three quarters of them are extents at the most, and who has too few makes do."""
     most = answer(world.start(reads=8, descriptors=128))
-    assert most["extents"] <= most["extents allowed"] == 96 // DESCRIPTORS_EACH
+    assert most["extents"] <= most["extents allowed"] == 96
     assert most["descriptors"] <= 128

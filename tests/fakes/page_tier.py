@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
-from headrace_cache.tiers.protocol import HeldPage, PageTarget, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PurgeReport, TierUsage
 from headrace_namespace.clock import Clock, SystemClock
 
 
@@ -25,13 +25,13 @@ class DictTier:
         self._used = 0
         self._clock = clock or SystemClock()
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         answers: list[bool] = []
         for page, target in pages:
             data = self.pages.get(page)
             answers.append(data is not None and len(data) == len(target))
             if data is not None and len(data) == len(target):
-                target[:] = memoryview(data)
+                target[:] = data
         return answers
 
     def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:

@@ -38,7 +38,8 @@ class Worker:
         def followed() -> None:
             follow()
             # A purge that failed is tried again by the next look, and the SSD is off until then.
-            if self.watch.now is not self.at_start and not purging._failed:
+            failed = purging._failed  # pyright: ignore[reportPrivateUsage]
+            if self.watch.now is not self.at_start and not failed:
                 self.changed.set()
 
         self.watch.follow(followed)

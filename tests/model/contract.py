@@ -48,14 +48,20 @@ class Contract:
         self._folders[folder] = self._clock.monotonic()
 
     def wrote(self, ref: ObjectRef) -> None:
-        """This process has written or deleted the object: no earlier answer stands for it."""
+        """This process has written the object: no earlier answer stands for it, and no listing of
+        its folder for anything."""
         self._written[ref] = self._truth.changes
         self._first.pop(ref, None)
-        folder = ref
-        while folder.key:
-            self._forget(folder)
-            folder = ObjectRef(folder.store, folder.key.rpartition("/")[0])
-        self._forget(folder)
+        self._forget(ref)
+        self._forget(_folder_of(ref))
+
+    def took_away(self, ref: ObjectRef) -> None:
+        """This process has deleted the object, made or removed the folder: the folders above may
+        have come or gone with it."""
+        self.wrote(ref)
+        while ref.key:
+            ref = _folder_of(ref)
+            self._forget(ref)
 
     def _forget(self, folder: ObjectRef) -> None:
         self._listed.pop(folder, None)
@@ -67,8 +73,7 @@ class Contract:
 
     def any_listing(self, ref: ObjectRef) -> bool:
         """Whether a listing may still stand in for asking for the object."""
-        folder = ObjectRef(ref.store, ref.key.rpartition("/")[0])
-        listed = self._listed.get(folder)
+        listed = self._listed.get(_folder_of(ref))
         return listed is not None and self._clock.monotonic() - listed.at <= LISTING_SECONDS
 
     def may_be_folder(self, ref: ObjectRef) -> bool:
@@ -135,3 +140,7 @@ class Contract:
         if opening:
             listed.used.add(name)
         return True
+
+
+def _folder_of(ref: ObjectRef) -> ObjectRef:
+    return ObjectRef(ref.store, ref.key.rpartition("/")[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headrace_cache.extents.page import PageId
-from headrace_cache.tiers.protocol import PageTarget
 from tests.fakes.page_tier import DictTier
 
 
@@ -14,12 +13,12 @@ class ForgetfulTier(DictTier):
 
     losing = False
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         if self.losing:
             for page, _ in pages:
                 self._drop([page] if page in self.pages else [])
         answers = super().load(pages)
         for (_, target), filled in zip(pages, answers, strict=True):
             if not filled:  # what it holds then is undefined
-                target[:] = memoryview(b"\xdd" * len(target))
+                target[:] = b"\xdd" * len(target)
         return answers

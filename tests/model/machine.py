@@ -335,13 +335,6 @@ class TreeMachine(RuleBasedStateMachine):
             place.ref, version, pinned=place.kind.freshness == PINNED and asked in (None, PINNED)
         )
 
-    def wrote(self, *paths: str) -> None:
-        """This process has written these."""
-        for path in paths:
-            place = self.place(path)
-            if place is not None:
-                self.contract.wrote(place.ref)
-
     def look(self) -> None:
         """A second passes, and the policy is looked at, as it is by itself every second."""
         self.clock.sleep(1.0)

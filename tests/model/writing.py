@@ -35,8 +35,7 @@ class WritingRules(Reading):
         """An object is written at once; it is there whole, or what was there stays."""
         data = self.new_content(size)
         writing = self.begun(path, condition)
-        if writing is not None:
-            self.write_on(writing, data, chunk)
+        if writing is not None and self.write_on(writing, data, chunk):
             self.committed(writing)
             self.read_back(path)
 
@@ -51,8 +50,7 @@ class WritingRules(Reading):
         """An object grows at its end."""
         data = self.new_content(size)
         writing = self.begun(path, "append")
-        if writing is not None:
-            self.write_on(writing, data, 1 << 20)
+        if writing is not None and self.write_on(writing, data, 1 << 20):
             self.committed(writing)
 
     @precondition(lambda self: len(self.writings) < MOST_WRITINGS)
@@ -144,6 +142,9 @@ class WritingRules(Reading):
             self.excuse_writing(found, writing, conflict=not holds)
             writing.writer.abort()
             return
+        if found in self.store_of(ref).lies:  # nothing was appended to what the store lied about
+            assert self.truth.now(ref) == before
+            return
         nothing_appended = found == before and found == writing.expected
         assert holds or nothing_appended, f"{writing.path} was replaced, and it did not matter"
         assert self.truth.now(ref) == found, f"{writing.path} is another than was told"
@@ -220,7 +221,7 @@ class WritingRules(Reading):
         assert was is not None and now is not None and self.truth.now(old.ref) is None
         if not self.fired():
             assert self.truth.bytes_of[now] == self.truth.bytes_of[was]
-        self.contract.wrote(old.ref)
+        self.contract.took_away(old.ref)
         self.contract.wrote(new.ref)
 
     def judge_strictness(self, source: str, target: str) -> None:
@@ -269,7 +270,7 @@ class WritingRules(Reading):
             if error is None:
                 assert place is not None and not self.decision(path).denies, path
                 assert self.truth.now(place.ref) is None, f"{path} was deleted, and is there"
-                self.contract.wrote(place.ref)
+                self.contract.took_away(place.ref)
             elif place is not None:
                 self.excuse(
                     error,
@@ -302,7 +303,7 @@ class WritingRules(Reading):
             )
         else:
             assert self.is_folder(place.ref) != away
-            self.contract.wrote(place.ref)
+            self.contract.took_away(place.ref)
 
 
 #: A part of an upload, so that sizes beyond it are met.

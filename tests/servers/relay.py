@@ -30,8 +30,13 @@ def relayed(endpoint: str, connected: Callable[[], tuple[Pump, Pump]]) -> Genera
         with contextlib.suppress(OSError):
             while True:
                 client = listening.accept()[0]
-                server = socket.create_connection(store)
-                open_sockets.extend((client, server))
+                open_sockets.append(client)
+                try:
+                    server = socket.create_connection(store)
+                except OSError:
+                    client.close()
+                    continue
+                open_sockets.append(server)
                 ask, answer = connected()
                 for pump, source, target in ((ask, client, server), (answer, server, client)):
                     target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -31,7 +31,7 @@ from headrace_cache.extents.page import PageId, page_length
 from headrace_cache.policy.placement import Placement
 from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
-from headrace_cache.tiers.protocol import HeldPage, PageTarget, PageTier, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PageTier, PurgeReport, TierUsage
 from headrace_namespace.clock import Clock
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.latch import Latch
@@ -333,7 +333,7 @@ class ExtentStore:
             self._room.end_arena()
             self._memory.close()
 
-    def load_sealed(self, held: CachedObject, pages: list[tuple[int, PageTarget]]) -> list[bool]:
+    def load_sealed(self, held: CachedObject, pages: list[tuple[int, memoryview]]) -> list[bool]:
         """Open these pages from the SSD into their targets; False for those that it has not."""
         if self._ssd is None or not held.ssd or not self._ssd_is_clean:
             return [False] * len(pages)

@@ -8,9 +8,7 @@ from typing import Protocol
 
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
-from headrace_cache.tiers.backing import Backing
 from headrace_cache.tiers.memory import Span
-from headrace_cache.tiers.protocol import PageTarget
 
 
 class FillHome(Protocol):
@@ -21,7 +19,7 @@ class FillHome(Protocol):
         """How objects are laid out."""
         ...
 
-    def load_sealed(self, held: CachedObject, pages: list[tuple[int, PageTarget]]) -> list[bool]:
+    def load_sealed(self, held: CachedObject, pages: list[tuple[int, memoryview]]) -> list[bool]:
         """Open these pages from the SSD into their targets; False for those that it has not."""
         ...
 
@@ -32,23 +30,6 @@ class FillHome(Protocol):
     def end_fill(self, span: Span) -> None:
         """The fill no longer needs its extent."""
         ...
-
-
-class PagePlace:
-    """A page's place in backing memory, not mapped: a `PageTarget`."""
-
-    __slots__ = ("_backing", "_length", "_place")
-
-    def __init__(self, backing: Backing, place: slice) -> None:
-        self._backing = backing
-        self._place = place
-        self._length: int = place.stop - place.start
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __setitem__(self, whole: slice, page: memoryview, /) -> None:
-        self._backing.write(self._place, page)
 
 
 class Fill:
@@ -63,26 +44,18 @@ class Fill:
 
     def load_sealed(self) -> list[int]:
         """Open what the SSD has of the pages, publish it; the pages that must be fetched."""
-        backing = self._span.extent.backing
-        found = self._store.load_sealed(
-            self._held,
-            [
-                (page, PagePlace(backing, self._place(range(page, page + 1))))
-                for page in self._pages
-            ],
-        )
+        targets = [(page, self.target(range(page, page + 1))) for page in self._pages]
+        found = self._store.load_sealed(self._held, targets)
+        for _, target in targets:
+            target.release()
         self.publish([page for page, ok in zip(self._pages, found, strict=True) if ok], seal=False)
         return [page for page, ok in zip(self._pages, found, strict=True) if not ok]
 
     def target(self, pages: range) -> memoryview:
         """Where the bytes of these pages belong; release it before the fill is closed."""
-        self._span.touch(pages)
-        return self._view[self._place(pages)]
-
-    def _place(self, pages: range) -> slice:
         page_bytes = self._store.shape.page_bytes
         stop = min(pages.stop * page_bytes, self._held.size)
-        return self._span.place(pages.start * page_bytes, stop)
+        return self._view[self._span.place(pages.start * page_bytes, stop)]
 
     def publish(self, pages: Iterable[int], *, seal: bool = True) -> None:
         """The bytes of these pages are in place."""

@@ -16,6 +16,7 @@ from headrace_namespace.latch import Latch
 from headrace_namespace.metrics import BYTES_FETCHED, Counters
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
+from headrace_namespace.offload import FETCH_THREADS
 
 #: One request to a store: large enough that its fixed cost does not matter (measured best on S3).
 REQUEST_BYTES = 8 << 20
@@ -24,6 +25,9 @@ REQUEST_BYTES = 8 << 20
 MOST_FLIGHTS = 1024
 #: Flights that one read has at once, so that a huge one leaves room for the others.
 MOST_FLIGHTS_OF_A_READ = 64
+#: Flights that a mount has at most when a long read adds to them what it does not wait for yet:
+#: half its threads stay for those who wait.
+MOST_FLIGHTS_AHEAD = FETCH_THREADS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +68,25 @@ class Fetching:
                 yield range(first, stop)
                 first = stop
 
-    def launch(self, pinned: Pinned, held: CachedObject, missing: Sequence[int]) -> Launched:
-        """Claim what nobody else fetches, as much as there is room for, and give all flights that
-        bring those pages. For one thread at a time: the launcher's."""
+    def under_way(self, mount: Mount) -> int:
+        """How many flights of the mount have not landed."""
+        with self._lock:
+            return self._under_way.get(mount, 0)
+
+    def launch(
+        self,
+        pinned: Pinned,
+        held: CachedObject,
+        missing: Sequence[int],
+        most: int = MOST_FLIGHTS_OF_A_READ,
+    ) -> Launched:
+        """Claim what nobody else fetches, as much as there is room for and at most `most` flights,
+        and give all flights that bring those pages. For one thread at a time: the launcher's."""
         fetchers = self._namespace.fetchers(pinned.mount)  # raises where it was unmounted
         mount = pinned.mount
         with self._lock:
             landed, under_way = self._landed, self._under_way.get(mount, 0)
-        room = min(MOST_FLIGHTS_OF_A_READ, MOST_FLIGHTS - under_way)
+        room = max(0, min(most, MOST_FLIGHTS - under_way))
         groups = list(itertools.islice(self._groups(held, missing), room))
         rest = missing[sum(len(group) for group in groups) :]
         mine, others = self._flights.claim(held.digest, groups, mount)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headrace_cache.extents.extent_store import CachedObject, Span
 from headrace_cache.holding import Holding
+from headrace_cache.reading.fetching import MOST_FLIGHTS_AHEAD
 from headrace_cache.reading.pinned import Pinned
 from headrace_cache.reading.prefetch import ReadAhead
 from headrace_cache.reading.reader import Reader
@@ -23,9 +24,6 @@ PRIVATE_BYTES = 256 << 10
 
 #: A view of so few bytes costs more than a copy of them, and keeps a whole arena in memory.
 COPIED_BYTES = 64 << 10
-#: What the mapping was not touched for yet is copied by the kernel from so many bytes on: that
-#: first touch costs more, and would hold up Python's other threads.
-KERNEL_COPIED_BYTES = 256 << 10
 
 
 class Home(Protocol):
@@ -109,7 +107,7 @@ class OpenObject:
                 self._served += stop - start
                 return piece
         start, stop = self._bounds(start, stop)
-        if stop - start <= self._reader.piece_bytes:
+        if stop - start <= self._reader.long_reads.piece_bytes:
             return self._piece(start, stop)
         whole = io.BytesIO()
         for begin, end in self._pieces(start, stop):
@@ -164,13 +162,14 @@ class OpenObject:
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """A long read in pieces; while one is taken, the next are fetched."""
-        piece_bytes = self._reader.piece_bytes
+        long_reads = self._reader.long_reads
+        piece_bytes = long_reads.piece_bytes
+        share = long_reads.begin() if stop - start > piece_bytes else None
         for begin in range(start, stop, piece_bytes):
             end = min(begin + piece_bytes, stop)
-            held = self._current() if end < stop else self._held
-            if end < stop and held.memory:
-                ahead = min(begin + self._reader.bytes_under_way, stop)
-                self._reader.bring_ahead(self._pinned, held, begin, ahead)
+            if share is not None and end < stop and self._current().memory:
+                ahead = min(begin + share.bytes, stop)
+                self._reader.bring_ahead(self._pinned, self._held, begin, ahead, MOST_FLIGHTS_AHEAD)
             yield begin, end
 
     def _piece(self, start: int, stop: int) -> bytes:
@@ -244,15 +243,12 @@ class OpenObject:
 
     def _copied(self, index: int, begin: int, end: int, part: memoryview) -> bool:
         """Copy a range of one extent into `part`; False where memory does not hold all of it."""
-        span, pages = self._held.spans.get(index), self._reader.pages(begin, end)
-        if span is None or not span.has(pages):
+        span = self._held.spans.get(index)
+        if span is None or not span.has(self._reader.pages(begin, end)):
             return False
         try:
-            if end - begin >= KERNEL_COPIED_BYTES and span.touch(pages):
-                span.extent.backing.read_into(span.place(begin, end), part)
-            else:
-                with memoryview(span.extent.mapping) as whole:
-                    part[:] = whole[span.place(begin, end)]
+            with memoryview(span.extent.mapping) as whole:
+                part[:] = whole[span.place(begin, end)]
         except ValueError:
             return False  # it left the tier just now
         self._enter(span, begin, end, hit=False)

@@ -25,10 +25,10 @@ from headrace_cache.extents.page import page_range
 from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.scope import Scope
 from headrace_cache.policy.watch import PolicyWatch
-from headrace_cache.reading.fetching import Fetching
+from headrace_cache.reading.fetching import MOST_FLIGHTS_OF_A_READ, Fetching
 from headrace_cache.reading.gate import Governed, PolicyGate
 from headrace_cache.reading.pinned import Pinned
-from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES, ReadAhead
+from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES, LongReads, ReadAhead
 from headrace_cache.reading.settled import Settled
 from headrace_cache.reading.single_flight import Flight, Flights
 from headrace_namespace.entry import Entry
@@ -46,10 +46,6 @@ from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import WAIT_SECONDS, Offload
 from headrace_namespace.path import NamespacePath, other_spelling
 
-#: A long read goes in pieces of at most this size, and of so many the bytes are on their way at
-#: once: far from a store, one piece alone keeps four connections busy.
-PIECE_BYTES = 32 << 20
-PIECES_UNDER_WAY = 4
 #: How often a read may fail with flights of others that might not have failed as its own: they do
 #: not know its versionId, or go by another mount. More of them are no accident.
 MOST_TRIES_BY_OTHERS = 4
@@ -80,6 +76,7 @@ class Reader:
         self._read_ahead_bytes = read_ahead_bytes
         self._fetching = Fetching(namespace, store, flights, counters)
         self._settled = Settled(namespace, None, None)
+        self.long_reads = LongReads(store.shape.whole_bytes)
 
     # Steps 1 to 4: from a path to a pinned version, attached.
 
@@ -135,16 +132,6 @@ class Reader:
         if ttl is not None:
             self._launcher.run(lambda: self._store.forget_older(held, ttl))
         return held
-
-    @property
-    def piece_bytes(self) -> int:
-        """How much of a long read to bring at once: a few pieces must fit into memory together."""
-        return min(PIECE_BYTES, self._store.shape.whole_bytes)
-
-    @property
-    def bytes_under_way(self) -> int:
-        """How much of a long read to fetch at once: what one object may take of memory."""
-        return min(PIECES_UNDER_WAY * PIECE_BYTES, self._store.shape.whole_bytes)
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is now. Raises NotFound, PolicyDenied."""
@@ -266,19 +253,32 @@ class Reader:
                 raise StoreTimeout(f"no fetch of {pinned.mount.path} ended in {WAIT_SECONDS:.0f} s")
             missing = launched.rest
 
-    def bring_ahead(self, pinned: Pinned, held: CachedObject, start: int, stop: int) -> None:
-        """Fetch a range that nobody waits for yet; nothing happens where the pool is busy."""
+    def bring_ahead(
+        self,
+        pinned: Pinned,
+        held: CachedObject,
+        start: int,
+        stop: int,
+        most_flights: int = MOST_FLIGHTS_OF_A_READ,
+    ) -> None:
+        """Fetch a range that nobody waits for yet; nothing happens where the pool is busy, or the
+        mount has `most_flights` under way."""
         missing = self._store.missing(held, self.pages(start, stop)) if start < stop else ()
         if not missing:
             return
         # Unmounted, closed, or no thread to be had: who reads that far will be told.
         with suppress(HeadraceError, RuntimeError):
             if self._namespace.fetchers(pinned.mount).has_room():
-                self._launcher.offer(functools.partial(self._launch_ahead, pinned, held, missing))
+                self._launcher.offer(
+                    functools.partial(self._launch_ahead, pinned, held, missing, most_flights)
+                )
 
-    def _launch_ahead(self, pinned: Pinned, held: CachedObject, missing: Sequence[int]) -> None:
+    def _launch_ahead(
+        self, pinned: Pinned, held: CachedObject, missing: Sequence[int], most_flights: int
+    ) -> None:
         with suppress(HeadraceError):  # unmounted or closed since
-            self._fetching.launch(pinned, held, missing)
+            room = most_flights - self._fetching.under_way(pinned.mount)
+            self._fetching.launch(pinned, held, missing, room)
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""

@@ -10,10 +10,11 @@ Every method is called with the extent store's lock held, except where it says o
 from __future__ import annotations
 
 from collections.abc import Hashable
+from mmap import mmap
 from typing import Protocol
 
 from headrace_cache.eviction.protocol import EvictionRule
-from headrace_cache.tiers.backing import Backing
+from headrace_cache.tiers.backing import create_backing
 from headrace_cache.tiers.protocol import TierUsage
 
 #: Extents in use that are passed over in one search for room; more would make a tier full of views
@@ -42,7 +43,6 @@ class Span:
         "since",
         "start",
         "stop",
-        "touched",
     )
 
     def __init__(self, extent: Extent, base: int, start: int, length: int, page_bytes: int) -> None:
@@ -58,8 +58,6 @@ class Span:
         self.present = bytearray(pages)
         #: Pages whose memory is charged: a fill that failed may have written some of it.
         self.charged = bytearray(pages)
-        #: Pages that were read or written by the mapping.
-        self.touched = bytearray(pages)
         self.absent = pages
         self.complete = False
         #: When the oldest byte in it was fetched, in seconds since the epoch.
@@ -71,16 +69,6 @@ class Span:
             return True
         first = pages.start - self.first_page
         return self.present.find(0, first, first + len(pages)) < 0
-
-    def touch(self, pages: range) -> bool:
-        """Count these pages as touched by the mapping from now on; whether any was not before.
-        Any thread may ask: what a race loses costs time only."""
-        first = pages.start - self.first_page
-        stop = first + len(pages)
-        if self.touched.find(0, first, stop) < 0:
-            return False
-        self.touched[first:stop] = b"\1" * len(pages)
-        return True
 
     def mark(self, page: int) -> None:
         """The page's bytes are in place."""
@@ -122,7 +110,6 @@ class Extent:
     """A run of backing memory, the unit of eviction; one object's, or an arena of several."""
 
     __slots__ = (
-        "backing",
         "bytes_held",
         "filling",
         "gone",
@@ -137,8 +124,7 @@ class Extent:
     def __init__(self, key: Hashable, size: int) -> None:
         self.key = key
         self.size = size
-        self.backing = Backing(size)
-        self.mapping = self.backing.mapping
+        self.mapping: mmap = create_backing(size)
         self.uses = 0
         self.filling = 0
         self.bytes_held = 0
@@ -157,7 +143,7 @@ class Extent:
     def unmap(self) -> bool:
         """Give the memory back; False while somebody holds a view of it."""
         try:
-            self.backing.close()
+            self.mapping.close()
         except BufferError:
             return False
         return True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
-from headrace_cache.tiers.protocol import HeldPage, PageTarget, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PurgeReport, TierUsage
 
 
 class OffTier:
@@ -19,7 +19,7 @@ class OffTier:
     def __init__(self, leftover: str | None = None) -> None:
         self._leftover = leftover
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         """Nothing is here."""
         return [False] * len(pages)
 

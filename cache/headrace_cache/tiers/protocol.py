@@ -46,27 +46,13 @@ class PurgeReport:
     verified: bool
 
 
-class PageTarget(Protocol):
-    """Where a page belongs; a memoryview is one. It is as long as the page, and is given all of
-    it at once: `target[:] = page`."""
-
-    def __len__(self) -> int:
-        """The page's length in bytes."""
-        ...
-
-    def __setitem__(self, whole: slice, page: memoryview, /) -> None:
-        """Put the page there."""
-        ...
-
-
 class PageTier(Protocol):
     """Pages kept by identity; what comes back is exactly what was stored, or nothing."""
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
-        """Fill each page's target from the tier; True for those that were filled.
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
+        """Fill each page's target from the tier; True for those that were filled whole.
 
-        A target whose answer is False may have been filled all the same: with a page that must not
-        be used any more.
+        A target's length is the page's length. Where the answer is False its content is undefined.
         """
         ...
 

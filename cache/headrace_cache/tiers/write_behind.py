@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
-from headrace_cache.tiers.protocol import HeldPage, PageTarget, PageTier, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PageTier, PurgeReport, TierUsage
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class WriteBehindTier:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         """From `inner`; pages still queued are in the caller's memory anyway."""
         return self._inner.load(pages)
 

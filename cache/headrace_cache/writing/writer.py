@@ -281,7 +281,7 @@ class Writer:
         reader = self._reader
         opened = OpenObject(self, reader, pinned, reader.attach(pinned))
         try:
-            size, piece_bytes = pinned.version.size, self._reader.piece_bytes
+            size, piece_bytes = pinned.version.size, self._reader.long_reads.piece_bytes
             for start in range(0, size, piece_bytes):
                 with memoryview(opened.view(start, min(start + piece_bytes, size))) as piece:
                     writer.write(piece)

@@ -12,8 +12,10 @@ import pytest
 from headrace_cache.extents.page import PageId
 from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.protocol import PageTier, TierUsage
+from headrace_cache.tiers.ssd.index import SsdIndex
 from headrace_cache.tiers.ssd.limits import limits_of
 from headrace_namespace.errors import ConfigError
+from headrace_namespace.metadata.lmdb_env import IndexFault
 from tests.cache.tiers.ssd_world import MIB, SsdWorld
 from tests.conformance.page_tier_suite import (
     FOLDER,
@@ -250,4 +252,22 @@ def test_a_fork_leaves_parent_and_child_with_a_tier_each(world: SsdWorld) -> Non
     for number in (*range(100, 120), *range(200, 220)):
         page = PageId(version(number), 0)
         assert loaded(tier, page, 50_000) == random_page(page, 50_000)
+    tier.close()
+
+
+def test_a_load_that_cannot_look_for_a_purge_at_its_end_gives_nothing(
+    world: SsdWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge that ended meanwhile has promised that nobody opens its pages."""
+    tier = world.open()
+    page = PageId(version(1), 0)
+    stored(tier, page, random_page(page, 1000))
+
+    def fail(index: SsdIndex) -> int:
+        raise IndexFault("no reader's slot is free")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SsdIndex, "key_number", fail)
+        assert loaded(tier, page, 1000) is None
+    assert loaded(tier, page, 1000) == random_page(page, 1000)
     tier.close()

@@ -1,4 +1,5 @@
-"""Opening sealed pages: looked up in one transaction, read, opened, and put where they belong."""
+"""Opening sealed pages: looked up in one transaction, read, and opened straight into the caller's
+memory."""
 
 from __future__ import annotations
 
@@ -7,7 +8,6 @@ from collections.abc import Callable, Sequence
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from headrace_cache.extents.page import PageId
-from headrace_cache.tiers.protocol import PageTarget
 from headrace_cache.tiers.ssd.folder import OpenFolder
 from headrace_cache.tiers.ssd.notes import NoteBook
 from headrace_cache.tiers.ssd.records import MOST_PAGES, Place, page_key
@@ -29,9 +29,9 @@ class PageLoader:
         self._notes = notes
         self._say = say
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]], filled: list[bool]) -> None:
-        """Fill what can be filled, and say which in `filled`. Raises OSError, IndexFault."""
-        folder = self._folder
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
+        """Fill what can be filled, and say which. Raises OSError, IndexFault."""
+        folder, filled = self._folder, [False] * len(pages)
         wanted = [
             (folder.ids.of(page.version), page.index if page.index < MOST_PAGES else 0)
             for page, _ in pages
@@ -54,9 +54,7 @@ class PageLoader:
                 sealed = scratch.sealed[: place.stored]
                 if cipher is None or not self._read(object_id, index, place, sealed):
                     continue
-                opened = scratch.opened[: place.plain]
-                if unseal(cipher, object_id, index, sealed, opened, scratch):
-                    target[:] = opened
+                if unseal(cipher, object_id, index, sealed, target, scratch):
                     filled[position] = True
                     self._notes.used(place.segment)
                 else:
@@ -66,6 +64,7 @@ class PageLoader:
             alive = folder.index.survey(wanted).objects
             for position, (object_id, _) in enumerate(wanted):
                 filled[position] &= object_id in alive
+        return filled
 
     def _read(self, object_id: bytes, index: int, place: Place, sealed: memoryview) -> bool:
         if not HEADER_BYTES < place.stored == len(sealed):

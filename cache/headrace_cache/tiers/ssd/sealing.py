@@ -115,20 +115,11 @@ class Scratch:
     def __init__(self, page_bytes: int) -> None:
         #: Room for one sealed page.
         self.sealed = memoryview(bytearray(page_bytes + OVERHEAD_BYTES))
-        self._opened: memoryview | None = None
         #: Room for the compressed plaintext of one page, made when it is first needed.
         self._compressed: memoryview | None = None
         self._page_bytes = page_bytes
         self.compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
         self.decompressor = zstandard.ZstdDecompressor()
-
-    @property
-    def opened(self) -> memoryview:
-        """Room for one opened page: small enough to stay in the processor's own cache until it is
-        put where it belongs."""
-        if self._opened is None:
-            self._opened = memoryview(bytearray(self._page_bytes))
-        return self._opened
 
     def compressed(self) -> memoryview:
         """Room for the compressed plaintext of one page."""
@@ -201,7 +192,7 @@ def unseal(
     target: memoryview,
     scratch: Scratch,
 ) -> bool:
-    """Open `sealed` into `target`; False where it is not exactly that page, whole."""
+    """Open `sealed` straight into `target`; False where it is not exactly that page, whole."""
     if len(sealed) < OVERHEAD_BYTES:
         return False
     encoding = sealed[4]

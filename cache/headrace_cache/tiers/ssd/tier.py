@@ -2,8 +2,8 @@
 
 Store: look up which pages are not held; seal each under its object's key; append it to this
 process's segment; enter the batch into the index in one transaction. Load: look up the batch in one
-transaction; read each sealed page, open it, and put it where the caller wants it. Whatever goes
-wrong is a miss, said once in the log.
+transaction; read each sealed page; open it straight into the caller's memory. Whatever goes wrong
+is a miss, said once in the log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
-from headrace_cache.tiers.protocol import HeldPage, PageTarget, PurgeReport, TierUsage
+from headrace_cache.tiers.protocol import HeldPage, PurgeReport, TierUsage
 from headrace_cache.tiers.ssd.folder import FolderUnusable, OpenFolder, open_folder
 from headrace_cache.tiers.ssd.index import Notes
 from headrace_cache.tiers.ssd.key_swap import KeyFile
@@ -74,17 +74,18 @@ class SsdTier:
         with self._gate:
             self._open()
 
-    def load(self, pages: Sequence[tuple[PageId, PageTarget]]) -> list[bool]:
+    def load(self, pages: Sequence[tuple[PageId, memoryview]]) -> list[bool]:
         """See `PageTier`."""
-        filled = [False] * len(pages)
 
-        def work(folder: OpenFolder) -> None:
-            PageLoader(folder, self._load_scratch, self._notes, self._say).load(pages, filled)
+        def work(folder: OpenFolder) -> list[bool]:
+            loader = PageLoader(folder, self._load_scratch, self._notes, self._say)
+            filled = loader.load(pages)
             if self._notes.many_used():
                 folder.index.note(self._notes.take())
+            return filled
 
-        self._asked("load", None, work)
-        return filled
+        # What failed midway has not looked for a purge meanwhile: then all of it is a miss.
+        return self._asked("load", [False] * len(pages), work)
 
     def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
         """See `PageTier`. Pages that are held already are passed over."""
