@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from headrace_cache.service import OpenWriter
 from headrace_mounts.leaving import left_by_error
@@ -17,7 +17,27 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class HeadraceWritingFile(io.BufferedIOBase):
+class _Endable(Protocol):
+    def close(self) -> None: ...
+    def discard(self) -> None: ...
+
+
+class _GivenUpByErrors:
+    """The end of a `with` block closes it; an error in the block gives it up."""
+
+    def __exit__(
+        self: _Endable,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class HeadraceWritingFile(_GivenUpByErrors, io.BufferedIOBase):
     """An object opened for writing. For one thread.
 
     With `autocommit` False, `close` sends all bytes and `commit` makes the object (transactions).
@@ -99,17 +119,6 @@ class HeadraceWritingFile(io.BufferedIOBase):
             if not self.closed:
                 super().close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
     def __del__(self) -> None:
         # Not the base's, which would close, and so commit what nobody finished. The writer gives
         # itself up where it is forgotten.
@@ -130,7 +139,7 @@ class HeadraceWritingFile(io.BufferedIOBase):
             raise ValueError(f"the file is closed: {self.path}")
 
 
-class CompressedWritingFile(io.BufferedIOBase):
+class CompressedWritingFile(_GivenUpByErrors, io.BufferedIOBase):
     """Compresses on the way to a file being written, and ends as that does."""
 
     def __init__(self, file: HeadraceWritingFile, codec: Callable[..., Any], mode: str) -> None:
@@ -173,17 +182,6 @@ class CompressedWritingFile(io.BufferedIOBase):
         if not self.closed:
             super().close()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
-
     def __del__(self) -> None:
         # As `HeadraceWritingFile`: the compressor's end must not make it look complete.
         if hasattr(self, "_file") and not self.closed:
@@ -195,7 +193,7 @@ class CompressedWritingFile(io.BufferedIOBase):
 WritingFile = HeadraceWritingFile | CompressedWritingFile
 
 
-class HeadraceTextFile(io.TextIOWrapper):
+class HeadraceTextFile(_GivenUpByErrors, io.TextIOWrapper):
     """Text over a file being written, given up as that is: by an error, or when forgotten."""
 
     def __init__(
@@ -216,17 +214,6 @@ class HeadraceTextFile(io.TextIOWrapper):
     def discard(self) -> None:
         """Give it up; what was there stays."""
         self._file.discard()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
     def __del__(self) -> None:
         # Not the base's, which would close: what it wraps gives itself up where it is forgotten.

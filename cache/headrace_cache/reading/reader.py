@@ -10,7 +10,7 @@
     rest from the store, in ranges of up to 8 MiB, straight into the mapping, carrying the version.
  8. What arrived is published to readers and, where the placement allows, sealed on the SSD.
  9. Where memory may not hold it, or has no room, the bytes go straight to the reader.
-10. A sequential reader's next pages are fetched ahead.
+10. A sequential reader's next pages are fetched ahead, and the next pieces of a long read.
 """
 
 from __future__ import annotations
