@@ -72,6 +72,8 @@ class FaultyStore(MemoryBackend):
         super().__init__(space, page_children=3, part_bytes=part_bytes, parallel_parts=2)
         self.armed: list[Fault] = []
         self.fired: list[Fault] = []
+        #: How many ever came true: those of parts that are sent meanwhile are told later.
+        self.ever_fired = 0
         self.stall: Stall | None = None
         #: Replaces an object behind everybody's back: for faults that do.
         self.replace: Callable[[FaultyStore, str], None] = lambda _, __: None
@@ -156,6 +158,7 @@ class FaultyStore(MemoryBackend):
                 if fault.operation in operations:
                     self.armed.remove(fault)
                     self.fired.append(fault)
+                    self.ever_fired += 1
                     return fault.kind
         return None
 

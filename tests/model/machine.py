@@ -106,6 +106,8 @@ class Writing:
     #: Only while this is there (None: nothing); `anything` where it does not matter.
     expected: ObjectVersion | None
     anything: bool
+    #: How many faults of the store had come true when it was begun.
+    ever_fired: int
     data: bytes = b""
 
 

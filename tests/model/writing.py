@@ -20,7 +20,7 @@ from headrace_namespace.errors import (
 )
 from headrace_namespace.identity import ObjectVersion
 from tests.model import scale
-from tests.model.machine import Place, Writing, choices, path_of, paths, sizes
+from tests.model.machine import FAULTS, Place, Writing, choices, path_of, paths, sizes
 from tests.model.reading import Reading
 
 MOST_WRITINGS = 3
@@ -86,6 +86,7 @@ class WritingRules(Reading):
         """Open it for writing, and judge that; None where it was rightly refused."""
         place, decision = self.place(path), self.decision(path)
         there = None if place is None else self.truth.now(place.ref)
+        faults_before = 0 if place is None else self.store_of(place.ref).ever_fired
         found = self.tried(lambda: self.writer_of(path, condition, there))
         if not isinstance(found, HeadraceError):
             assert place is not None and not decision.denies, f"{path} is denied, and was opened"
@@ -93,7 +94,14 @@ class WritingRules(Reading):
             base = b"" if condition != "append" or there is None else self.truth.bytes_of[there]
             expected = None if condition == "exclusive" else there
             return Writing(
-                found, path, place, self.mounting(place), expected, anything, self.mean(base)
+                found,
+                path,
+                place,
+                self.mounting(place),
+                expected,
+                anything,
+                faults_before,
+                self.mean(base),
             )
         if place is None:
             assert isinstance(found, NotFound | ReadOnly), found
@@ -158,6 +166,8 @@ class WritingRules(Reading):
     ) -> None:
         gone = self.mounting(writing.place) != writing.mounting
         store = self.store_of(writing.place.ref)
+        if isinstance(error, FAULTS) and store.ever_fired > writing.ever_fired:
+            return
         self.excuse(
             error,
             (NotFound, gone),

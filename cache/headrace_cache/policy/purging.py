@@ -82,9 +82,10 @@ class Purging:
         policy = self._watch.now
         if self._live is None or self._live[0] is not policy or self._live[1] != mounts:
             self._withdraw(policy, mounts)
-        # A file that broke denies everything, and purges nothing: mending it brings all back.
-        if policy is self._watch.good and self._store.has_ssd:
-            self._purge(policy, mounts)
+        # A file that broke denies everything, and purges no more than the policy before it does:
+        # mending it brings all back.
+        if self._store.has_ssd:
+            self._purge(self._watch.good, mounts)
 
     def close(self) -> None:
         """Be gone, for the other processes."""

@@ -474,6 +474,38 @@ def test_a_mount_that_is_made_while_an_object_is_open_counts_for_it(
     more.service.close()
 
 
+def test_what_the_last_good_policy_forbids_is_purged_also_while_the_file_is_broken(
+    start: Start,
+) -> None:
+    tier = RefusingTier()
+    rig = start(ssd=tier)
+    hr, free = opened(rig, "hr/a", "open/a")
+    rig.rewrite(HR)
+    assert rig.sealed(hr)  # it could not be purged
+    rig.rewrite("version = 1\n[[rule")
+    tier.mended = True
+    rig.clock.sleep(LOOK_SECONDS)
+    rig.watch.look()
+    assert not rig.sealed(hr) and rig.sealed(free)
+
+
+def test_a_mount_that_is_made_while_the_file_is_broken_purges_what_it_restricts(
+    start: Start, lake: MemoryBackend
+) -> None:
+    rig = start()
+    rig.rewrite(OPEN + rule("/alias/hr/**"))
+    rig.settle_down()
+    hr, free = opened(rig, "hr/a", "open/a")
+    assert rig.sealed(hr)
+    rig.rewrite("version = 1\n[[rule")
+    more = Rig({"/lake": lake, "/alias": lake})
+    rig.namespace._trees = more.namespace._trees  # pyright: ignore[reportPrivateUsage]
+    rig.clock.sleep(LOOK_SECONDS)
+    rig.watch.look()
+    assert not rig.sealed(hr) and rig.sealed(free)
+    more.service.close()
+
+
 class RefusingTier(DictTier):
     """Cannot purge until it is mended."""
 

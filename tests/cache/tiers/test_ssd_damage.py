@@ -195,6 +195,22 @@ def test_what_cannot_be_read_is_started_anew_and_said_once(
     assert caplog.records == []
 
 
+def test_a_folder_in_the_place_of_a_coming_segment_is_passed_by(
+    world: SsdWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    last = max(int(path.stem[4:], 16) for path in (world.folder / "pages").iterdir())
+    shutil.rmtree(world.folder / "pages")
+    for number in (last + 1, last + 2):
+        (world.folder / "pages" / f"seg-{number:016x}.sealed" / "kept").mkdir(parents=True)
+    tier = world.open()
+    page = PageId(version(1000), 0)
+    stored(tier, page, random_page(page, 1000))
+    assert loaded(tier, page, 1000) == random_page(page, 1000)
+    tier.close()
+    assert "failed" not in caplog.text
+    assert (world.folder / "pages" / f"seg-{last + 1:016x}.sealed" / "kept").is_dir()
+
+
 def test_an_index_that_is_gone_is_a_new_one_and_said(
     world: SsdWorld, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,6 +23,9 @@ from headrace_cache.tiers.ssd.tables import Tables, Transaction
 #: a thousand short processes would leave a thousand files of one page each.
 _MOST_ADOPTIONS = 8
 
+#: How many names of segments may be taken by what is no file, before none is made.
+_MOST_TAKEN = 16
+
 #: A segment with less than this share of its room left is not worth taking over.
 _WORTH_ADOPTING = 0.5
 
@@ -191,15 +194,24 @@ class Space:
         return None
 
     def _create(self, txn: Transaction, totals: Totals) -> SegmentWriter:
-        segment, turn, size = totals.next_segment, totals.next_turn, self._limits.segment_bytes
-        totals.next_segment += 1
+        segment, descriptor = self._new_file(totals.next_segment)
+        turn, size = totals.next_turn, self._limits.segment_bytes
+        totals.next_segment = segment + 1
         totals.next_turn += 1
         totals.reserved += size
         record = SegmentRecord(open=True, used=False, pages=0, reserved=size, tail=0, turn=turn)
         self._tables.put_segment(txn, segment, record)
         self._tables.put_turn(txn, turn, segment)
-        descriptor = self._files.create(segment)
         return SegmentWriter(segment, descriptor, 0, size, self._limits.segment_pages)
+
+    def _new_file(self, first: int) -> tuple[int, int]:
+        """A segment's number, from `first` on, and its file's descriptor."""
+        for segment in range(first, first + _MOST_TAKEN):
+            try:
+                return segment, self._files.create(segment)
+            except FileExistsError:
+                continue  # a folder has its name: it is not ours to remove
+        raise FileExistsError(f"{_MOST_TAKEN} names of segments are taken by folders of others")
 
     def _close(
         self, txn: Transaction, totals: Totals, segment: int, record: SegmentRecord, size: int
