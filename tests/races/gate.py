@@ -20,13 +20,13 @@ _RANGE = re.compile(rb"^range: bytes=(\d+)-(\d+)\r$", re.IGNORECASE | re.MULTILI
 
 class Gate:
     """Open at first. While it is held, no connection gives more than a little beyond what is
-    `drip`ped; `requests` holds what was asked, by the request's first words, and `asked_bytes` the
-    length of all ranges."""
+    `drip`ped; `requests` holds what was asked, by the request's first words, `ranges` the lengths
+    of the ranges that were asked for, None for a whole object."""
 
     def __init__(self) -> None:
         self.endpoint = ""
         self.requests: list[str] = []
-        self.asked_bytes = 0
+        self.ranges: list[int | None] = []
         self._changed = threading.Condition()
         self._allowed: int | None = None
         self._stuck = 0
@@ -58,9 +58,7 @@ class Gate:
 
     def reads(self) -> int:
         """How many ranges or whole objects were asked for; listings are none."""
-        return sum(
-            line.startswith("GET ") and "list-type=" not in line for line in tuple(self.requests)
-        )
+        return len(self.ranges)
 
     def await_reads(self, count: int) -> None:
         """Return when so many were asked for."""
@@ -89,8 +87,10 @@ class Gate:
         if line.endswith(b"HTTP/1.1"):
             with self._changed:
                 self.requests.append(line.decode())
-                if wanted := _RANGE.search(chunk):
-                    self.asked_bytes += int(wanted[2]) + 1 - int(wanted[1])
+                if _is_read(line.decode()):
+                    wanted = _RANGE.search(chunk)
+                    length = int(wanted[2]) + 1 - int(wanted[1]) if wanted else None
+                    self.ranges.append(length)
                 self._changed.notify_all()
 
     def _pass_through(self, turn: list[int], count: int) -> None:
@@ -127,3 +127,8 @@ def gated(endpoint: str) -> Generator[Gate]:
             yield gate
         finally:
             gate.release()
+
+
+def _is_read(line: str) -> bool:
+    """Whether a request is for an object's bytes; listings are not."""
+    return line.startswith("GET ") and "list-type=" not in line
