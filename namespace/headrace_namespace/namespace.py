@@ -24,7 +24,7 @@ from headrace_namespace.mount_table import Mount
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Name, Resolved
-from headrace_namespace.tree import MountedStore, Trees
+from headrace_namespace.tree import MountedStore, Tree, Trees
 
 __all__ = ["MountedStore", "Namespace"]
 
@@ -118,6 +118,19 @@ class Namespace:
                     hint=tree.mounted_hint(),
                 )
             return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
+        return self._within(tree, path, mount)
+
+    def names_within(self, mount_path: NamespacePath, path: NamespacePath) -> tuple[Name, ...]:
+        """By which names that is reached now what lies at `path` of the mount at `mount_path`:
+        also where another mount hides it there. Raises NotFound where that mount is gone."""
+        tree = self._trees.look()
+        mount = tree.table.find(mount_path)
+        if mount is None or mount.path != mount_path:
+            raise NotFound(f"nothing is mounted at {mount_path} now", path=mount_path.text)
+        return self._within(tree, path, mount).names
+
+    def _within(self, tree: Tree, path: NamespacePath, mount: Mount) -> Resolved:
+        """Where `path` leads in `mount`."""
         backend = tree.stores[mount].backend
         looked_at = self._clock.monotonic() if backend.stat_is_cheap else math.inf
         key = path.relative_to(mount.path)

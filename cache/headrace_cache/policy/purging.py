@@ -217,7 +217,11 @@ class _TodaysFolders:
         known = self._known.get(folder)
         if known is None:
             try:
-                known = self._namespace.resolve(folder.path).names
+                if folder.mount is not None and folder.path.is_under(folder.mount):
+                    # Another mount may lie over the folder; what was under it has other names yet.
+                    known = self._namespace.names_within(folder.mount, folder.path)
+                else:
+                    known = self._namespace.resolve(folder.path).names
                 if folder.mount is not None and folder.mount.parent == folder.path:
                     # An object that is a mount's root: its other names are not the folder's.
                     root = self._namespace.resolve(folder.mount).names

@@ -506,6 +506,22 @@ def test_a_mount_that_is_made_while_the_file_is_broken_purges_what_it_restricts(
     more.service.close()
 
 
+def test_a_folder_that_another_mount_hides_is_purged_by_its_other_names(
+    start: Start, lake: MemoryBackend
+) -> None:
+    rig = start()
+    rig.rewrite(OPEN + rule("/alias/hr/**"))
+    rig.settle_down()
+    hr, free = opened(rig, "hr/a", "open/a")
+    over = MemoryBackend("memory:over")
+    more = Rig({"/lake": lake, "/lake/hr": over, "/alias": lake})
+    rig.namespace._trees = more.namespace._trees  # pyright: ignore[reportPrivateUsage]
+    rig.clock.sleep(LOOK_SECONDS)
+    rig.watch.look()
+    assert not rig.sealed(hr) and rig.sealed(free)
+    more.service.close()
+
+
 class RefusingTier(DictTier):
     """Cannot purge until it is mended."""
 
