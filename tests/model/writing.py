@@ -135,31 +135,35 @@ class WritingRules(Reading):
         found = self.tried(write)
         assert self.truth.changes == before, "what was not committed was written"
         if isinstance(found, HeadraceError):
-            self.excuse_writing(found, writing)
+            # What it goes on from may have been replaced since.
+            self.excuse_writing(found, writing, conflict=not self.holds(writing))
             return False
         writing.data = self.mean(writing.data + data)
         return True
+
+    def holds(self, writing: Writing) -> bool:
+        """Whether there is what it was begun over."""
+        return writing.anything or self.truth.now(writing.place.ref) == writing.expected
 
     def committed(self, writing: Writing) -> None:
         """Commit it, and judge that."""
         ref = writing.place.ref
         before = self.truth.now(ref)
-        holds = writing.anything or before == writing.expected
+        holds = self.holds(writing)
         found = self.tried(writing.writer.commit)
         if isinstance(found, HeadraceError):
             self.excuse_writing(found, writing, conflict=not holds)
             writing.writer.abort()
             return
-        if found in self.store_of(ref).lies:  # nothing was appended to what the store lied about
+        # Nothing was appended, perhaps to what the store lied about: nothing was asked of it then.
+        if found == writing.expected or found in self.store_of(ref).lies:
             assert self.truth.now(ref) == before
             return
-        nothing_appended = found == before and found == writing.expected
-        assert holds or nothing_appended, f"{writing.path} was replaced, and it did not matter"
+        assert holds, f"{writing.path} was replaced, and it did not matter"
         assert self.truth.now(ref) == found, f"{writing.path} is another than was told"
         assert self.truth.bytes_of[found] == writing.data, f"{writing.path} holds other bytes"
         self.seen[found] = None
-        if not nothing_appended:
-            self.contract.wrote(ref)
+        self.contract.wrote(ref)
 
     def excuse_writing(
         self, error: HeadraceError, writing: Writing, *, conflict: bool = False
