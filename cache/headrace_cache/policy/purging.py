@@ -20,6 +20,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from headrace_cache.extents.extent_store import CachedObject, ExtentStore, PurgeReport
 from headrace_cache.policy.company import Company
@@ -217,17 +218,17 @@ class _TodaysFolders:
         known = self._known.get(folder)
         if known is None:
             try:
-                if folder.mount is not None and folder.path.is_under(folder.mount):
-                    # Another mount may lie over the folder; what was under it has other names yet.
-                    known = self._namespace.names_within(folder.mount, folder.path)
-                else:
-                    known = self._namespace.resolve(folder.path).names
+                known = self._namespace.resolve(folder.path).names
                 if folder.mount is not None and folder.mount.parent == folder.path:
                     # An object that is a mount's root: its other names are not the folder's.
                     root = self._namespace.resolve(folder.mount).names
                     known += tuple(Scope.of(root).folders)
             except NotFound:
                 known = ()  # no mount leads there now: the names of then are all that is known
+            if folder.mount is not None and folder.path.is_under(folder.mount):
+                # Another mount may lie over the folder; what was under it has other names yet.
+                with suppress(NotFound):
+                    known += self._namespace.names_within(folder.mount, folder.path)
             # A mount of a single object in this folder gives that object a name elsewhere.
             known += tuple(self._roots.get(folder.path, ()))
             self._known[folder] = known

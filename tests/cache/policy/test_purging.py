@@ -47,6 +47,13 @@ class Watched(Rig):
         self.clock.sleep(LOOK_SECONDS)
         self.watch.look()
 
+    def take_mounts_of(self, other: Rig) -> None:
+        """As if its mounts had been made here, and seen by the next look."""
+        trees = other.namespace._trees  # pyright: ignore[reportPrivateUsage]
+        self.namespace._trees = trees  # pyright: ignore[reportPrivateUsage]
+        self.clock.sleep(LOOK_SECONDS)
+        self.watch.look()
+
     def settle_down(self) -> None:
         self.clock.sleep(SETTLE_SECONDS)
         self.watch.look()
@@ -465,9 +472,7 @@ def test_a_mount_that_is_made_while_an_object_is_open_counts_for_it(
     (hr,) = opened(rig, "hr/a")
     assert rig.sealed(hr)
     more = Rig({"/lake": lake, "/tagged": lake}, tags_of={"/tagged": ("pii=eu",)})
-    rig.namespace._trees = more.namespace._trees  # pyright: ignore[reportPrivateUsage]
-    rig.clock.sleep(LOOK_SECONDS)
-    rig.watch.look()
+    rig.take_mounts_of(more)
     assert not rig.sealed(hr) and rig.memory.usage().objects == 0
     with pytest.raises(PolicyDenied):
         hr.read_at(0, 1)
@@ -499,9 +504,7 @@ def test_a_mount_that_is_made_while_the_file_is_broken_purges_what_it_restricts(
     assert rig.sealed(hr)
     rig.rewrite("version = 1\n[[rule")
     more = Rig({"/lake": lake, "/alias": lake})
-    rig.namespace._trees = more.namespace._trees  # pyright: ignore[reportPrivateUsage]
-    rig.clock.sleep(LOOK_SECONDS)
-    rig.watch.look()
+    rig.take_mounts_of(more)
     assert not rig.sealed(hr) and rig.sealed(free)
     more.service.close()
 
@@ -515,9 +518,7 @@ def test_a_folder_that_another_mount_hides_is_purged_by_its_other_names(
     hr, free = opened(rig, "hr/a", "open/a")
     over = MemoryBackend("memory:over")
     more = Rig({"/lake": lake, "/lake/hr": over, "/alias": lake})
-    rig.namespace._trees = more.namespace._trees  # pyright: ignore[reportPrivateUsage]
-    rig.clock.sleep(LOOK_SECONDS)
-    rig.watch.look()
+    rig.take_mounts_of(more)
     assert not rig.sealed(hr) and rig.sealed(free)
     more.service.close()
 
