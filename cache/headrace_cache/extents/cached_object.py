@@ -15,7 +15,6 @@ class CachedObject:
     __slots__ = (
         "__weakref__",
         "digest",
-        "handing",
         "memory",
         "placement",
         "scope",
@@ -45,8 +44,6 @@ class CachedObject:
         self.ssd = admission.ssd
         #: Nothing more may be kept under its placement: the policy changed. Attach anew.
         self.withdrawn = False
-        #: Pages of it that are just being handed to the SSD tier, as calls.
-        self.handing = 0
         #: When the oldest page that the SSD had at attach was fetched; known where its age matters.
         self.sealed_since: float | None = None
         #: Extent index -> the object's part of that extent, where memory holds one.

@@ -10,7 +10,7 @@ What is shared here, and who may touch it (the note for whoever changes it):
     view of the mapping, marks the pages present, and lowers `filling`.
   - A change of the policy withdraws objects: under the lock they leave the table, and their spans
     are cleared, so that who reads on looks anew. What was being handed to the SSD tier just then is
-    counted in `handing`, and waited for before the tier is purged.
+    in `_handing`, and waited for before the tier is purged.
   - A crash at any point loses this process's memory and whatever was not sealed yet; sealed pages
     are verified when they are opened.
 """
@@ -26,6 +26,7 @@ from headrace_cache.extents.admission import admit
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.fill import Fill
+from headrace_cache.extents.handing import Handing
 from headrace_cache.extents.memory_room import MemoryRoom
 from headrace_cache.extents.page import PageId, page_length
 from headrace_cache.policy.placement import Placement
@@ -46,8 +47,8 @@ MOST_SCOPES = 4096
 #: read past the cache. Short: a store that stalls may hold much of a small tier.
 MOST_WAITS_FOR_ROOM = 8
 ROOM_SECONDS = 0.1
-#: How long a purge waits for pages that are just being handed to the SSD tier: where its backlog is
-#: full they are sealed meanwhile, at most 8 MiB a time.
+#: How long a purge and a flush wait for pages that are just being handed to the SSD tier: where its
+#: backlog is full they are sealed meanwhile, at most 8 MiB a time.
 HANDED_SECONDS = 10.0
 
 
@@ -64,8 +65,8 @@ class ExtentStore:
         self._ssd_bytes = ssd.usage().limit if ssd else 0
         #: Whether the SSD holds nothing that it must not: not so where a purge failed.
         self._ssd_is_clean = True
-        #: Objects that were withdrawn while pages of them were handed to the SSD tier.
-        self._still_handing: list[CachedObject] = []
+        #: Each begins before the look at whether the pages may be handed.
+        self._handing = Handing(clock)
         self._lock = threading.Lock()
         #: An object lives for as long as a reader or an extent holds it.
         self._objects: weakref.WeakValueDictionary[tuple[bytes, Placement], CachedObject] = (
@@ -161,15 +162,15 @@ class ExtentStore:
             return
         each = self.shape.extent_bytes(held.size)
         views: list[tuple[PageId, memoryview]] = []
-        with self._lock:  # no extent leaves meanwhile; a view then keeps it
-            for page in pages:
-                span = held.spans.get(page * self.shape.page_bytes // each)
-                if span is not None and span.has(range(page, page + 1)):
-                    views.append((PageId(held.digest, page), self._page_view(held, span, page)))
-            if not self._may_hand(held):
-                return
-            held.handing += 1
-        self._hand(held, views)
+        with self._handing.one():
+            with self._lock:  # no extent leaves meanwhile; a view then keeps it
+                for page in pages:
+                    span = held.spans.get(page * self.shape.page_bytes // each)
+                    if span is not None and span.has(range(page, page + 1)):
+                        views.append((PageId(held.digest, page), self._page_view(held, span, page)))
+                if not self._may_hand(held):
+                    return
+            self._ssd.store(views, held.scope)
 
     def withdraw(self, affected: Callable[[CachedObject], bool]) -> None:
         """Take the affected objects out of memory, and out of use: their readers attach anew.
@@ -185,8 +186,6 @@ class ExtentStore:
                 held.withdrawn = True
                 if self._objects.get((held.digest, held.placement)) is held:
                     del self._objects[held.digest, held.placement]
-                if held.handing:
-                    self._still_handing.append(held)
                 for span in tuple(held.spans.values()):
                     # With all that shares its arena, so that its bytes leave memory now.
                     if not self._memory.evict(span.extent):
@@ -206,22 +205,11 @@ class ExtentStore:
         if self._ssd is None:
             return None
         self._ssd_is_clean = False
-        self._await_handed()
+        if not self._handing.wait(HANDED_SECONDS):
+            raise OSError("the SSD tier does not take the pages that were handed to it")
         report = self._ssd.purge(covers)
         self._ssd_is_clean = True
         return report
-
-    def _await_handed(self) -> None:
-        """Return when the SSD tier has what was handed to it before the objects were withdrawn."""
-        until = self._clock.monotonic() + HANDED_SECONDS
-        while self._clock.monotonic() < until:
-            with self._lock:
-                self._still_handing = [held for held in self._still_handing if held.handing]
-                waiting, ended = bool(self._still_handing), self._ended
-            if not waiting:
-                return
-            ended.wait(ROOM_SECONDS)
-        raise OSError("the SSD tier does not take the pages that were handed to it")
 
     def pin_sealed(self, held: CachedObject) -> bool:
         """Keep what the SSD holds of this version from being evicted; False where it cannot."""
@@ -302,6 +290,7 @@ class ExtentStore:
         What a thread of the parent was moving at the fork stays: its frame holds it for ever.
         """
         self._lock = threading.Lock()
+        self._handing = Handing(self._clock)
         self._room.end_arena()
         if self._ssd is not None:
             self._ssd.after_fork_in_child()  # first: it holds views of what waits to be sealed
@@ -321,8 +310,10 @@ class ExtentStore:
         return tiers
 
     def flush(self) -> None:
-        """Return when what was published can be found by other processes, where it may be."""
+        """Return when what was published can be found by other processes, where it may be; or when
+        the SSD tier did not take it in time."""
         if self._ssd is not None:
+            self._handing.wait(HANDED_SECONDS)
             self._ssd.flush()
 
     def close(self) -> None:
@@ -342,33 +333,24 @@ class ExtentStore:
     def publish(self, held: CachedObject, span: Span, pages: list[int], *, seal: bool) -> None:
         """These pages' bytes are in place: readers may have them, and the SSD where it may."""
         since = self._clock.now() if seal or held.sealed_since is None else held.sealed_since
-        with self._lock:
-            if held.withdrawn:
-                return
-            for page in pages:
-                span.mark(page)
-            if pages and (span.since is None or since < span.since):
-                span.since = since
-            if not seal or not self._may_hand(held):
-                return
-            held.handing += 1
-        self._hand(
-            held,
-            [(PageId(held.digest, page), self._page_view(held, span, page)) for page in pages],
-        )
+        with self._handing.one():
+            with self._lock:
+                if held.withdrawn:
+                    return
+                for page in pages:
+                    span.mark(page)
+                if pages and (span.since is None or since < span.since):
+                    span.since = since
+                if self._ssd is None or not seal or not self._may_hand(held):
+                    return
+            views = [
+                (PageId(held.digest, page), self._page_view(held, span, page)) for page in pages
+            ]
+            self._ssd.store(views, held.scope)
 
     def _may_hand(self, held: CachedObject) -> bool:
         """Whether pages of it may go to the SSD tier now; the lock is held."""
-        return self._ssd is not None and held.ssd and not held.withdrawn and self._ssd_is_clean
-
-    def _hand(self, held: CachedObject, pages: list[tuple[PageId, memoryview]]) -> None:
-        """Give pages to the SSD tier; `handing` was raised under the lock."""
-        assert self._ssd is not None
-        try:
-            self._ssd.store(pages, held.scope)
-        finally:
-            with self._lock:
-                held.handing -= 1
+        return held.ssd and not held.withdrawn and self._ssd_is_clean
 
     def end_fill(self, span: Span) -> None:
         """The fill no longer needs its extent."""
