@@ -23,8 +23,8 @@ from headrace_namespace.metadata.protocol import MetadataStore, Observation
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
-from headrace_namespace.resolution import Name, Resolved
-from headrace_namespace.tree import MountedStore, Tree, Trees
+from headrace_namespace.resolution import Location, Name, Resolved
+from headrace_namespace.tree import MountedStore, Trees
 
 __all__ = ["MountedStore", "Namespace"]
 
@@ -118,33 +118,26 @@ class Namespace:
                     hint=tree.mounted_hint(),
                 )
             return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
-        return self._within(tree, path, mount)
-
-    def names_within(self, mount_path: NamespacePath, path: NamespacePath) -> tuple[Name, ...]:
-        """By which names that is reached now what lies at `path` of the mount at `mount_path`:
-        also where another mount hides it there. Raises NotFound where that mount is gone."""
-        tree = self._trees.look()
-        mount = tree.table.find(mount_path)
-        if mount is None or mount.path != mount_path:
-            raise NotFound(f"nothing is mounted at {mount_path} now", path=mount_path.text)
-        return self._within(tree, path, mount).names
-
-    def _within(self, tree: Tree, path: NamespacePath, mount: Mount) -> Resolved:
-        """Where `path` leads in `mount`."""
         backend = tree.stores[mount].backend
         looked_at = self._clock.monotonic() if backend.stat_is_cheap else math.inf
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
         trail = backend.trail(key)
-        for other in tree.sharing(backend.space):
-            if other.mount is mount and len(trail) == 1:
-                continue  # without a link, its own mount knows it by this one path
-            root = tree.root(other).key
-            for ref in trail:
-                below = below_root(ref.key, root)
-                if below is not None and (alias := other.mount.path.below(below)) != path:
-                    names.append(Name(alias, other.mount.path, frozenset(other.mount.tags)))
-        return Resolved(path, mount, key, trail[-1], tuple(names), looked_at)
+        ref = trail[-1]
+        # Without a link, its own mount knows it by this one path.
+        besides = mount if len(trail) == 1 else None
+        locations = tuple(Location(backend.space, step.key) for step in trail)
+        for location in locations:
+            names += (
+                name for name in tree.names_at(location, besides=besides) if name.path != path
+            )
+        return Resolved(path, mount, key, ref, tuple(names), locations, looked_at)
+
+    def names_at(self, location: Location) -> tuple[Name, ...]:
+        """By which names that is reached now what lies at `location`, through whatever mounts: also
+        where another mount hides it there."""
+        tree = self._trees.look()
+        return tuple(tree.names_at(location))
 
     def still(self, resolved: Resolved) -> Resolved:
         """`resolved` itself where the links on its way were looked at a moment ago, else what its
@@ -381,16 +374,6 @@ class Namespace:
             return page
 
         return pages(ask) if store.backend.stat_is_cheap else pages_ahead(ask_and_keep, store.looks)
-
-
-def below_root(key: str, root: str) -> str | None:
-    """What follows the folder `root` in `key`; None where it does not lie in it."""
-    folder = root.rstrip("/")
-    if not folder:
-        return key.lstrip("/")
-    if key == folder:
-        return ""
-    return key[len(folder) + 1 :] if key.startswith(folder + "/") else None
 
 
 def _escape_hint(path: NamespacePath) -> str | None:

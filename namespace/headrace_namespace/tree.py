@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from headrace_namespace.identity import ObjectRef
 from headrace_namespace.mount_table import Mount, MountTable
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.resolution import Location, Name
 
 #: How many mounts an error names at most.
 MOST_NAMED = 10
@@ -60,6 +61,15 @@ class Tree:
         """The stores whose keys may name the same objects (see `Backend.space`)."""
         return self._by_space.get(space, ())
 
+    def names_at(self, location: Location, *, besides: Mount | None = None) -> Iterator[Name]:
+        """By which names the mounts, but for one, reach what lies there; one hidden under another
+        mount counts too."""
+        for store in self.sharing(location.space):
+            mount = store.mount
+            below = None if mount is besides else below_root(location.key, self.root(store).key)
+            if below is not None:
+                yield Name(mount.path.below(below), mount.path, frozenset(mount.tags))
+
     def root(self, store: MountedStore) -> ObjectRef:
         """What the mount's own root is in its store."""
         return self._fixed_roots.get(store.mount) or store.backend.ref("")
@@ -71,6 +81,16 @@ class Tree:
             return "nothing is mounted yet: headrace mount /data /srv/data"
         more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
         return f"mounted: {', '.join(paths[:MOST_NAMED])}{more}"
+
+
+def below_root(key: str, root: str) -> str | None:
+    """What follows the folder `root` in `key`; None where it does not lie in it."""
+    folder = root.rstrip("/")
+    if not folder:
+        return key.lstrip("/")
+    if key == folder:
+        return ""
+    return key[len(folder) + 1 :] if key.startswith(folder + "/") else None
 
 
 class Trees(Protocol):

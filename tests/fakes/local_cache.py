@@ -24,6 +24,7 @@ from headrace_cache.totals import TotalsKeeper
 from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.backends.observe import ObservedBackend
+from headrace_namespace.backends.protocol import Backend
 from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.metadata.ledger import Ledger, MemoryLedger
 from headrace_namespace.metadata.listings import Listings
@@ -35,7 +36,6 @@ from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.tree import FixedTree, MountedStore, Trees
 from tests.fakes.clock import ManualClock
-from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.page_tier import DictTier
 from tests.fakes.watched_flights import WatchedFlights
 
@@ -46,7 +46,7 @@ PAGE = 1 << 16
 class Rig:
     """A service and everything a test wants to reach into."""
 
-    backends: Mapping[str, MemoryBackend]
+    backends: Mapping[str, Backend]
     memory_bytes: int = 64 * PAGE
     most_extents: int = 64
     policy: PolicySource | None = None

@@ -37,7 +37,7 @@ class DictTier:
     def store(self, pages: Sequence[tuple[PageId, memoryview]], scope: Scope) -> None:
         for page, data in pages:
             known = self.scopes.get(page.version, scope)
-            self.scopes[page.version] = Scope(known.folders | scope.folders)
+            self.scopes[page.version] = known.joined(scope)
             self._used -= len(self.pages.pop(page, b""))
             self.pages[page] = bytes(data)
             self.stored_at.setdefault(page, float(int(self._clock.now())))

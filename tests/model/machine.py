@@ -276,6 +276,10 @@ class TreeMachine(RuleBasedStateMachine):
             if self.stores[kind.store].space == ref.store
         )
 
+    def names_of_handle(self, handle: Handle) -> tuple[str, ...]:
+        """All names of an open object, by the mounts of now: also where its own is gone."""
+        return (*self.names(handle.path), *self.names_of(handle.place.ref))
+
     def decision(self, path: str) -> Decision:
         """What the policy in force says of a path."""
         return self.policy.decide(self.names(path))
@@ -342,7 +346,7 @@ class TreeMachine(RuleBasedStateMachine):
         self.clock.sleep(1.0)
         self.rig.watch.look()
         for handle in self.handles:
-            handle.ever.update(self.names(handle.path))
+            handle.ever.update(self.names_of_handle(handle))
 
 
 def path_of(text: str) -> NamespacePath:

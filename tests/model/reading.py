@@ -158,11 +158,11 @@ class Reading(TreeMachine):
 
     def may_be_refused(self, handle: Handle) -> bool:
         """Whether the policy denies it by any name that it ever had while it was open."""
-        return self.policy.decide(handle.ever.union(self.names(handle.path))).denies
+        return self.policy.decide(handle.ever.union(self.names_of_handle(handle))).denies
 
     def must_be_refused(self, handle: Handle) -> bool:
         """Whether the policy denies it by a name of now, or one by which it was opened."""
-        return self.policy.decide((*handle.names, *self.names(handle.path))).denies
+        return self.policy.decide((*handle.names, *self.names_of_handle(handle))).denies
 
     def judge_bytes(self, handle: Handle, found: memoryview | bytes, start: int, stop: int) -> None:
         """Whether these are the bytes of the version pinned at open."""

@@ -56,6 +56,7 @@ def test_a_pattern_means_what_the_model_says(tree: Rig, parts: list[str]) -> Non
 
 def test_only_folders_that_can_match_are_listed(tree: Rig) -> None:
     lake = tree.backends["/lake"]
+    assert isinstance(lake, MemoryBackend)
     before = lake.asked["list"]
     found = list(objects_at(tree.service, NamespacePath.parse("/lake/a/*/x")))
     assert [entry.path.text for entry in found] == ["/lake/a/b/x"]

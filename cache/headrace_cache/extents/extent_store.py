@@ -98,8 +98,7 @@ class ExtentStore:
                 held = CachedObject(version, placement, self._shared(scope), digest, admission)
                 self._objects[digest, placement] = held
                 return held, True
-            if not scope.folders <= held.scope.folders:
-                held.scope = Scope(held.scope.folders | scope.folders)
+            held.scope = held.scope.joined(scope)
             return held, False
 
     def _shared(self, scope: Scope) -> Scope:

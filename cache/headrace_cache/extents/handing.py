@@ -5,7 +5,7 @@ Who must know that the tier has them (a purge, a flush) waits here for those tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from headrace_namespace.clock import Clock
@@ -21,7 +21,7 @@ class Handing:
         self._under_way: dict[Latch, None] = {}
 
     @contextmanager
-    def one(self) -> Iterator[None]:
+    def one(self) -> Generator[None]:
         """One lasts for as long as the block, however that ends."""
         mine = Latch()
         try:

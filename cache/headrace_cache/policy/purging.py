@@ -20,7 +20,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from headrace_cache.extents.extent_store import CachedObject, ExtentStore, PurgeReport
 from headrace_cache.policy.company import Company
@@ -35,7 +34,7 @@ from headrace_namespace.errors import HeadraceError, NotFound
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.path import NamespacePath
-from headrace_namespace.resolution import Name
+from headrace_namespace.resolution import Location, Name
 
 _log = logging.getLogger(__name__)
 
@@ -201,51 +200,48 @@ class Purging:
 
 
 class _TodaysFolders:
-    """The folders of scopes by the mounts of now; each is resolved once."""
+    """The folders of scopes by the mounts of now; each is looked up once."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
-        self._known: dict[Name, tuple[Name, ...]] = {}
+        self._known: dict[Name | Location, tuple[Name, ...]] = {}
         self._roots = _mount_roots(namespace)
 
     def of(self, scope: Scope) -> tuple[tuple[Name, ...], tuple[Name, ...]]:
         """The scope's folders as they were, and those that its objects have beyond by now."""
         stored = tuple(scope.folders)
-        added = {name for folder in stored for name in self._resolved(folder)}
+        added = {name for part in scope.parts for name in self._names(part)}
         return stored, tuple(added.difference(stored))
 
-    def _resolved(self, folder: Name) -> tuple[Name, ...]:
-        known = self._known.get(folder)
+    def _names(self, part: Name | Location) -> tuple[Name, ...]:
+        known = self._known.get(part)
         if known is None:
-            try:
-                known = self._namespace.resolve(folder.path).names
-                if folder.mount is not None and folder.mount.parent == folder.path:
-                    # An object that is a mount's root: its other names are not the folder's.
-                    root = self._namespace.resolve(folder.mount).names
-                    known += tuple(Scope.of(root).folders)
-            except NotFound:
-                known = ()  # no mount leads there now: the names of then are all that is known
-            if folder.mount is not None and folder.path.is_under(folder.mount):
-                # Another mount may lie over the folder; what was under it has other names yet.
-                with suppress(NotFound):
-                    known += self._namespace.names_within(folder.mount, folder.path)
-            # A mount of a single object in this folder gives that object a name elsewhere.
-            known += tuple(self._roots.get(folder.path, ()))
-            self._known[folder] = known
+            if isinstance(part, Name):
+                known = self._led_to(part.path)
+            else:
+                known = (*self._namespace.names_at(part), *self._roots.get(part, ()))
+            self._known[part] = known
         return known
 
+    def _led_to(self, folder: NamespacePath) -> tuple[Name, ...]:
+        """The names of what a path leads to now: links on its way may lead there by others."""
+        try:
+            return self._namespace.resolve(folder).names
+        except NotFound:
+            return ()
 
-def _mount_roots(namespace: Namespace) -> dict[NamespacePath, set[Name]]:
-    """By folder: the folders of the other names that mounts give to what lies in it."""
-    roots: dict[NamespacePath, set[Name]] = {}
+
+def _mount_roots(namespace: Namespace) -> dict[Location, frozenset[Name]]:
+    """By location: the folders of the names that mounts of a single object in it give to that."""
+    roots: dict[Location, frozenset[Name]] = {}
     for mount in namespace.mounts:
         try:
-            names = namespace.resolve(mount.path).names
+            root = namespace.resolve(mount.path)
         except HeadraceError:
             continue  # it was unmounted just now, or cannot be used here
-        for name in names:
-            others = roots.setdefault(name.path.parent, set())
-            others.update(Scope.of(names).folders)
+        scope = Scope.of(root.names, root.locations)
+        for location in scope.locations:
+            roots[location] = roots.get(location, frozenset()) | scope.folders
     return roots
 
 

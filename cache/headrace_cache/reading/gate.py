@@ -60,16 +60,18 @@ class PolicyGate:
         policy = self._watch.now
         if policy is pinned.policy and not anew:
             return pinned
-        names = pinned.names
+        now = [name for location in pinned.locations for name in self._namespace.names_at(location)]
+        locations = pinned.locations
         with suppress(NotFound):  # it was unmounted; an open object goes on while its bytes last
-            names += tuple(
-                name for name in self._namespace.resolve(pinned.path).names if name not in names
-            )
+            resolved = self._namespace.resolve(pinned.path)
+            now += resolved.names
+            locations = tuple(dict.fromkeys((*locations, *resolved.locations)))
+        names = tuple(dict.fromkeys((*pinned.names, *now)))
         placement = policy.decide(names)
         refusal = self._refusal_of(pinned.path, placement, reading=True)
         if refusal is not None:
             raise refusal
-        return replace(pinned, placement=placement, names=names, policy=policy)
+        return replace(pinned, placement=placement, names=names, locations=locations, policy=policy)
 
     def is_judged(self, pinned: Pinned) -> bool:
         """Whether the policy that judged it is the one in force; a look at the file may be due."""

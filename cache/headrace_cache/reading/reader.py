@@ -108,9 +108,9 @@ class Reader:
         mount = governed.resolved.mount
         if entry.version is None or mount is None:
             raise IsFolder(f"{path} is a folder", path=path.text)
-        names = governed.resolved.names
+        names, locations = governed.resolved.names, governed.resolved.locations
         placement, policy = governed.placement, governed.policy
-        return governed, Pinned(path, mount, entry.version, placement, names, policy)
+        return governed, Pinned(path, mount, entry.version, placement, names, locations, policy)
 
     def attach(self, pinned: Pinned) -> CachedObject:
         """What the tiers hold, and may hold, of this version under its placement; under the one of
@@ -124,7 +124,8 @@ class Reader:
             pinned = now
 
     def _attach(self, pinned: Pinned) -> CachedObject:
-        held, new = self._store.attach(pinned.version, pinned.placement, Scope.of(pinned.names))
+        scope = Scope.of(pinned.names, pinned.locations)
+        held, new = self._store.attach(pinned.version, pinned.placement, scope)
         if new and not pinned.placement.allows_ssd:
             # A looser policy may have let it be sealed before; the purge has destroyed its key.
             self._launcher.run(lambda: self._store.forget_sealed(held))

@@ -313,6 +313,7 @@ class Writer:
             version,
             governed.placement,
             resolved.names,
+            resolved.locations,
             governed.policy,
         )
 

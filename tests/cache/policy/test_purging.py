@@ -3,126 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.limits import PolicySource
-from headrace_cache.policy.purging import SETTLE_SECONDS
 from headrace_cache.policy.scope import Scope
 from headrace_cache.policy.watch import LOOK_SECONDS, Patrol, PolicyWatch
-from headrace_cache.service import OpenObject, Purge
+from headrace_cache.service import Purge
 from headrace_cache.tiers.protocol import PurgeReport
 from headrace_namespace.errors import PolicyDenied
-from headrace_namespace.metadata.ledger import Ledger, MemoryLedger
 from tests.fakes.clock import ManualClock
 from tests.fakes.local_cache import PAGE, Rig, path, whole
 from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.page_tier import DictTier
-
-OPEN = "version = 1\nepoch = 1\n"
-
-
-def rule(pattern: str, persistence: str = "memory-only", guarantee: str = "unattested") -> str:
-    return (
-        f'[[rule]]\nname = "{persistence} {pattern}"\nmatch.path = ["{pattern}"]\n'
-        f'apply.persistence = "{persistence}"\napply.guarantee = "{guarantee}"\n'
-    )
-
-
-HR = OPEN + rule("/lake/hr/**")
-
-
-class Watched(Rig):
-    """A service under a policy file that the test rewrites."""
-
-    file: Path
-
-    def rewrite(self, content: str | None) -> None:
-        write(self.file, content)
-        self.clock.sleep(LOOK_SECONDS)
-        self.watch.look()
-
-    def take_mounts_of(self, other: Rig) -> None:
-        """As if its mounts had been made here, and seen by the next look."""
-        trees = other.namespace._trees  # pyright: ignore[reportPrivateUsage]
-        self.namespace._trees = trees  # pyright: ignore[reportPrivateUsage]
-        self.clock.sleep(LOOK_SECONDS)
-        self.watch.look()
-
-    def settle_down(self) -> None:
-        self.clock.sleep(SETTLE_SECONDS)
-        self.watch.look()
-
-    @property
-    def tier(self) -> DictTier:
-        assert self.ssd is not None
-        return self.ssd
-
-    def sealed(self, opened: OpenObject) -> bool:
-        return any(page.version == opened.version.digest() for page in self.tier.pages)
-
-
-def write(file: Path, content: str | None) -> None:
-    if content is None:
-        file.unlink()
-        return
-    fresh = file.with_suffix(".new")
-    fresh.write_text(content)
-    os.replace(fresh, file)
-
-
-Start = Callable[..., Watched]
-
-
-@pytest.fixture
-def start(tmp_path: Path, lake: MemoryBackend) -> Iterator[Start]:
-    """Processes of one host, one after the other or beside each other."""
-    for folder in ("hr", "pay", "open"):
-        for name in ("a", "b"):
-            lake.set(f"{folder}/{name}", folder.encode() * PAGE)
-    file, ledger, tier = tmp_path / "policy.toml", MemoryLedger(), DictTier()
-    file.write_text(OPEN)
-    started: list[Watched] = []
-
-    def begin(
-        *,
-        mounts: Sequence[str] = ("/lake",),
-        ssd: DictTier = tier,
-        ledger: Ledger = ledger,
-        tags_of: dict[str, tuple[str, ...]] | None = None,
-        company_file: Path = Path("/nowhere/in-use.lock"),
-    ) -> Watched:
-        backends = {mount: lake for mount in mounts}
-        source = PolicySource(file.read_text(), str(file))
-        rig = Watched(
-            backends,
-            policy=source,
-            ssd=ssd,
-            ledger=ledger,
-            tags_of=tags_of or {},
-            company_file=company_file,
-        )
-        rig.file = file
-        started.append(rig)
-        return rig
-
-    yield begin
-    for rig in started:
-        rig.service.close()
-
-
-def opened(rig: Rig, *names: str) -> list[OpenObject]:
-    """Open handles on objects that are warm in memory and sealed."""
-    handles: list[OpenObject] = [rig.service.open(path(f"/lake/{name}")) for name in names]
-    for handle in handles:
-        assert whole(handle) == handle.path.parts[1].encode() * PAGE
-    return handles
-
+from tests.fakes.watched_cache import HR, OPEN, Start, opened, rule, write
 
 # Open objects and memory.
 
@@ -388,23 +286,6 @@ def test_short_lived_processes_do_not_purge_each_others_pages_again_and_again(
     assert again.sealed(free)
 
 
-def test_processes_of_other_mounts_do_not_purge_each_others_pages_without_end(
-    start: Start,
-) -> None:
-    """Each has a goal of its own, and each comes to its end."""
-    one, other = start(), start(mounts=("/lake", "/also"))
-    one.rewrite(HR + rule("/**/*.pem", "deny"))
-    for _ in range(2):
-        for rig in (one, other):
-            rig.clock.sleep(LOOK_SECONDS)
-            rig.watch.look()
-            rig.settle_down()
-    (free,) = opened(one, "open/a")
-    for rig in (one, other, one, other):
-        rig.settle_down()
-    assert one.sealed(free)
-
-
 def test_a_process_that_stood_still_over_two_epochs_purges(start: Start) -> None:
     write(start().file, HR)
     still = start()
@@ -447,38 +328,6 @@ def test_a_process_purges_for_itself_what_it_sealed_too_late(start: Start) -> No
     assert not slow.sealed(late)
 
 
-def test_a_mount_by_which_an_object_is_restricted_purges_it(start: Start) -> None:
-    (hr,) = opened(start(), "hr/a")
-    rig = start(mounts=("/lake", "/tagged"), tags_of={"/tagged": ("pii=eu",)})
-    assert rig.sealed(hr)
-    write(
-        rig.file,
-        OPEN + '[[rule]]\nname = "eu"\nmatch.tag = ["pii=eu"]\napply.persistence = "deny"\n',
-    )
-    plain = start()
-    plain.settle_down()
-    assert plain.sealed(hr)  # without the mount it has no such tag
-    assert not start(mounts=("/lake", "/tagged"), tags_of={"/tagged": ("pii=eu",)}).sealed(hr)
-
-
-def test_a_mount_that_is_made_while_an_object_is_open_counts_for_it(
-    start: Start, lake: MemoryBackend
-) -> None:
-    rig = start()
-    rig.rewrite(
-        OPEN + '[[rule]]\nname = "eu"\nmatch.tag = ["pii=eu"]\napply.persistence = "deny"\n'
-    )
-    rig.settle_down()
-    (hr,) = opened(rig, "hr/a")
-    assert rig.sealed(hr)
-    more = Rig({"/lake": lake, "/tagged": lake}, tags_of={"/tagged": ("pii=eu",)})
-    rig.take_mounts_of(more)
-    assert not rig.sealed(hr) and rig.memory.usage().objects == 0
-    with pytest.raises(PolicyDenied):
-        hr.read_at(0, 1)
-    more.service.close()
-
-
 def test_what_the_last_good_policy_forbids_is_purged_also_while_the_file_is_broken(
     start: Start,
 ) -> None:
@@ -492,35 +341,6 @@ def test_what_the_last_good_policy_forbids_is_purged_also_while_the_file_is_brok
     rig.clock.sleep(LOOK_SECONDS)
     rig.watch.look()
     assert not rig.sealed(hr) and rig.sealed(free)
-
-
-def test_a_mount_that_is_made_while_the_file_is_broken_purges_what_it_restricts(
-    start: Start, lake: MemoryBackend
-) -> None:
-    rig = start()
-    rig.rewrite(OPEN + rule("/alias/hr/**"))
-    rig.settle_down()
-    hr, free = opened(rig, "hr/a", "open/a")
-    assert rig.sealed(hr)
-    rig.rewrite("version = 1\n[[rule")
-    more = Rig({"/lake": lake, "/alias": lake})
-    rig.take_mounts_of(more)
-    assert not rig.sealed(hr) and rig.sealed(free)
-    more.service.close()
-
-
-def test_a_folder_that_another_mount_hides_is_purged_by_its_other_names(
-    start: Start, lake: MemoryBackend
-) -> None:
-    rig = start()
-    rig.rewrite(OPEN + rule("/alias/hr/**"))
-    rig.settle_down()
-    hr, free = opened(rig, "hr/a", "open/a")
-    over = MemoryBackend("memory:over")
-    more = Rig({"/lake": lake, "/lake/hr": over, "/alias": lake})
-    rig.take_mounts_of(more)
-    assert not rig.sealed(hr) and rig.sealed(free)
-    more.service.close()
 
 
 class RefusingTier(DictTier):

@@ -56,7 +56,7 @@ class KnownObject:
 
     def is_within(self, scope: Scope) -> bool:
         """Whether a rule on any folder of `scope` would find the object."""
-        return self.scope.scope is not None and scope.folders <= self.scope.scope.folders
+        return self.scope.scope is not None and scope.within(self.scope.scope)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from headrace_cache.tiers.ssd.tables import Tables, Transaction
 from headrace_namespace.clock import Clock
 from headrace_namespace.metadata.lmdb_env import IndexDamaged
 from headrace_namespace.path import NamespacePath
-from headrace_namespace.resolution import Name
+from headrace_namespace.resolution import Location, Name
 
 _Answer = TypeVar("_Answer")
 
@@ -168,7 +168,8 @@ class Keyring:
 
 
 def _text(scope: Scope) -> bytes:
-    """One text for equal scopes: [[path, mount or null, tags or null], ...], in order."""
+    """One text for equal scopes, in order: [[[path, mount or null, tags or null], ...], [[space,
+    key], ...]], the folders by name and by location."""
     names = [
         [
             name.path.text,
@@ -177,11 +178,14 @@ def _text(scope: Scope) -> bytes:
         ]
         for name in scope.folders
     ]
-    text = json.dumps(sorted(names, key=json.dumps), separators=(",", ":")).encode()
+    locations = sorted([location.space, location.key] for location in scope.locations)
+    told = [sorted(names, key=json.dumps), locations]
+    text = json.dumps(told, separators=(",", ":")).encode()
     return text.ljust(-(-len(text) // _PADDING) * _PADDING)
 
 
 def _scope(text: bytes) -> Scope:
+    names, locations = json.loads(text)
     return Scope(
         frozenset(
             Name(
@@ -189,6 +193,7 @@ def _scope(text: bytes) -> Scope:
                 None if mount is None else NamespacePath(mount),
                 None if tags is None else frozenset(tags),
             )
-            for path, mount, tags in json.loads(text)
-        )
+            for path, mount, tags in names
+        ),
+        frozenset(Location(space, key) for space, key in locations),
     )

@@ -11,7 +11,7 @@ Numbers in keys are big-endian, so that their order is LMDB's order; in values l
               "gone:" + segment u64        empty; an evicted segment whose contents are still to be
                                            swept out of `pages`
     scopes    scope u32                    ScopeRecord: the wrapped scope key, objects under it, the
-                                           sealed names of its folders
+                                           sealed names and locations of its folders
     labels    keyed hash, 16 bytes         u32, the scope of that content
     objects   object id, 16 bytes          ObjectRecord: the wrapped data key, pages held
     pages     object id + page index u32   Place: where the sealed page lies
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Self
 
 #: Raised whenever the meaning of a stored byte changes; another number means: start empty.
-FORMAT = 2
+FORMAT = 3
 
 META, OBJECTS, PAGES = "meta", "objects", "pages"
 SEGMENTS, QUEUE, CONTENTS = "segments", "queue", "contents"

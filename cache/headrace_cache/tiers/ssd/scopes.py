@@ -7,15 +7,17 @@ key-encryption key is replaced (`purging.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import combinations
 
 from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.ssd.keyring import Keys, ScopeKey
 from headrace_cache.tiers.ssd.records import ObjectRecord
 from headrace_cache.tiers.ssd.tables import Tables, Transaction
+from headrace_namespace.resolution import Location, Name
 
-#: Names of one object up to which every choice of them is looked up (62 for six); beyond, which
-#: would take links upon links, all scopes are walked through.
+#: Folders and locations of one object up to which every choice of them is looked up (62 for six);
+#: beyond, which would take links upon links, all scopes are walked through.
 _MOST_LOOKED_UP = 6
 
 
@@ -71,8 +73,7 @@ class Scopes:
         self, object_id: bytes, record: ObjectRecord, old: ScopeKey, scope: Scope
     ) -> ObjectRecord:
         """Let the object's data key be wrapped by a scope that covers both, its own and `scope`."""
-        folders = scope.folders if old.scope is None else old.scope.folders | scope.folders
-        wider = self.made(Scope(folders))
+        wider = self.made(scope if old.scope is None else old.scope.joined(scope))
         data_key = old.wrap.unwrap(record.wrapped_key, object_id)
         if data_key is None:
             return record
@@ -81,21 +82,23 @@ class Scopes:
         return moved
 
     def _mark_narrower(self, scope: Scope) -> None:
-        """Mark the scopes of some of these folders: the object may have been under them before, as
+        """Mark the scopes of some of these parts: the object may have been under them before, as
         it was reached by fewer names. What they wrapped lies in the index's free pages, so they
         must leave with the next key-encryption key, lest they open what a rule on the wider one
         destroyed."""
-        if len(scope.folders) > _MOST_LOOKED_UP:
+        if len(scope.parts) > _MOST_LOOKED_UP:
             every = self._tables.all_scopes(self._txn)
             opened = [self._opened(number) for number, _ in every]
             narrower = [
-                k.number for k in opened if k and k.scope and k.scope.folders < scope.folders
+                k.number
+                for k in opened
+                if k and k.scope and k.scope != scope and k.scope.within(scope)
             ]
         else:
             labels = [
-                self._keys.label(Scope(frozenset(some)))
-                for size in range(1, len(scope.folders))
-                for some in combinations(scope.folders, size)
+                self._keys.label(_scope_of(some))
+                for size in range(1, len(scope.parts))
+                for some in combinations(scope.parts, size)
             ]
             found = [self._tables.labelled(self._txn, label) for label in labels]
             narrower = [number for number in found if number is not None]
@@ -113,3 +116,8 @@ class Scopes:
             record = self._tables.scope(self._txn, number)
             self._here[number] = None if record is None else self._keys.open(number, record)
         return self._here[number]
+
+
+def _scope_of(parts: Iterable[Name | Location]) -> Scope:
+    folders = frozenset(part for part in parts if isinstance(part, Name))
+    return Scope(folders, frozenset(part for part in parts if isinstance(part, Location)))

@@ -52,9 +52,7 @@ class BatchWriter:
             if 0 < len(view) <= self._page_bytes and page.index < MOST_PAGES:
                 object_id = self._folder.ids.of(page.version)
                 pending.append((object_id, page.index, view))
-                known = scopes.setdefault(object_id, scope)
-                if known != scope:
-                    scopes[object_id] = Scope(known.folders | scope.folders)
+                scopes[object_id] = scopes.setdefault(object_id, scope).joined(scope)
         # For the whole batch: who waits for scratch memory has written nothing that another would
         # wait to see entered.
         with self._scratch.lend() as scratch:
