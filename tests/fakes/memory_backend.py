@@ -47,6 +47,7 @@ class MemoryBackend:
         self.parallel_parts = parallel_parts
         #: Uploads begun and neither committed nor aborted.
         self.uploads: list[MemoryUpload] = []
+        self._upload_over = threading.Condition()
         self._page_children = page_children
         self._can_rename = can_rename
         self._lock = threading.RLock()
@@ -195,6 +196,18 @@ class MemoryBackend:
         if self.after_write is not None:
             self.after_write(operation, key)
 
+    def end_upload(self, upload: MemoryUpload) -> None:
+        """It is no more, if it was."""
+        with self._upload_over:
+            if upload in self.uploads:
+                self.uploads.remove(upload)
+            self._upload_over.notify_all()
+
+    def wait_for_uploads(self) -> None:
+        """Return when no upload is left, or after ten seconds: some are aborted behind."""
+        with self._upload_over:
+            self._upload_over.wait_for(lambda: not self.uploads, 10)
+
     def place(
         self,
         operation: str,
@@ -323,5 +336,4 @@ class MemoryUpload:
         return self._made[0]
 
     def abort(self) -> None:
-        if self in self._backend.uploads:
-            self._backend.uploads.remove(self)
+        self._backend.end_upload(self)

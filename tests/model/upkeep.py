@@ -51,6 +51,7 @@ class Upkeep(TreeMachine):
             extents: Set[Extent] = vars(self.rig.memory)["_extents"]
             assert not any(extent.filling for extent in extents)
             for each in self.stores.values():
+                each.wait_for_uploads()
                 assert not each.uploads, each.uploads
 
     def check_log(self) -> None:
