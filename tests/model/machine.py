@@ -126,6 +126,9 @@ class LoggedFaults(logging.Handler):
 class TreeMachine(RuleBasedStateMachine):
     """A service, and a dict that says what it must do."""
 
+    #: Steps taken by all machines of this process.
+    steps_of_all = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.logged = LoggedFaults()

@@ -31,4 +31,8 @@ def run(machine: type[TreeMachine], examples: int, *, shrink: bool = True) -> No
     )
     with scaled(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "MAX_SHRINKING_SECONDS", SHRINKING_SECONDS)
-        run_state_machine_as_test(machine, settings=chosen)
+        begun = machine.steps_of_all
+        try:
+            run_state_machine_as_test(machine, settings=chosen)
+        finally:
+            print(f"{machine.__name__}: {machine.steps_of_all - begun:,} steps")

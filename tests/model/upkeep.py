@@ -17,6 +17,7 @@ class Upkeep(TreeMachine):
 
     @invariant()
     def all_is_well(self) -> None:
+        TreeMachine.steps_of_all += 1
         self.rig.idle()
         self.check_objects()
         self.check_memory()
