@@ -26,8 +26,8 @@ MOST_FLIGHTS = 1024
 #: Flights that one read has at once, so that a huge one leaves room for the others.
 MOST_FLIGHTS_OF_A_READ = 64
 #: Flights that a mount has at most when a long read adds to them what it does not wait for yet:
-#: half its threads stay for those who wait.
-MOST_FLIGHTS_AHEAD = FETCH_THREADS // 2
+#: a quarter of its threads stays for those who wait.
+MOST_FLIGHTS_AHEAD = FETCH_THREADS * 3 // 4
 
 
 @dataclass(frozen=True, slots=True)
