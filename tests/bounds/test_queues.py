@@ -13,7 +13,7 @@ import pytest
 from headrace_cache.extents import extent_store
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
-from headrace_cache.reading import fetching
+from headrace_cache.reading import fetching, reader
 from headrace_cache.tiers import write_behind
 from headrace_cache.tiers.memory import Extent
 from headrace_cache.tiers.ssd import notes
@@ -42,7 +42,7 @@ def object_version(number: int) -> ObjectVersion:
 def test_flights_of_one_mount(monkeypatch: pytest.MonkeyPatch) -> None:
     """A huge view, and many readers at once, wait for landings instead of claiming more."""
     monkeypatch.setattr(fetching, "MOST_FLIGHTS", 8)
-    monkeypatch.setattr(fetching, "MOST_FLIGHTS_OF_A_READ", 3)
+    monkeypatch.setattr(reader, "MOST_FLIGHTS_OF_A_READ", 3)
     monkeypatch.setattr(fetching, "REQUEST_BYTES", PAGE)
     lake = MemoryBackend("memory:lake")
     rig = Rig({"/lake": lake}, memory_bytes=1024 * PAGE)
@@ -70,6 +70,26 @@ def test_flights_of_one_mount(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.join(PATIENCE)
     assert sorted(right) == list(range(12))
     assert 3 < seen["most"] <= 8
+    rig.service.close()
+
+
+def test_flights_of_one_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it is: a small read that comes stands in line behind so many."""
+    monkeypatch.setattr(reader, "MOST_FLIGHTS_OF_A_READ", 3)
+    monkeypatch.setattr(fetching, "REQUEST_BYTES", PAGE)
+    lake = MemoryBackend("memory:lake")
+    rig = Rig({"/lake": lake}, memory_bytes=1024 * PAGE)
+    lake.set("object", bytes(100 * PAGE))
+    together, seen = threading.Barrier(3), [0]
+
+    def look(_: ObjectVersion, start: int) -> None:
+        if start < 3 * PAGE:
+            together.wait(PATIENCE)  # breaks unless so many are under way at once
+        seen[0] = max(seen[0], len(rig.flights.under_way))
+
+    lake.before_read = look
+    assert rig.service.open(path("/lake/object")).view(0, 100 * PAGE) == bytes(100 * PAGE)
+    assert seen[0] <= 3 and lake.asked["read"] == 100
     rig.service.close()
 
 

@@ -23,8 +23,9 @@ REQUEST_BYTES = 8 << 20
 #: Flights of one mount that are under way, in its threads or in line for one. A reader that finds
 #: so many waits for a landing; read-ahead is left out long before.
 MOST_FLIGHTS = 1024
-#: Flights that one read has at once, so that a huge one leaves room for the others.
-MOST_FLIGHTS_OF_A_READ = 64
+#: Flights that one read has at once: what every thread of a mount flies, and half as many that a
+#: landing finds in line. A small read that comes stands behind these, not behind a whole object.
+MOST_FLIGHTS_OF_A_READ = FETCH_THREADS * 3 // 2
 #: Flights that a mount has at most when a long read adds to them what it does not wait for yet:
 #: a quarter of its threads stays for those who wait.
 MOST_FLIGHTS_AHEAD = FETCH_THREADS * 3 // 4
@@ -78,7 +79,7 @@ class Fetching:
         pinned: Pinned,
         held: CachedObject,
         missing: Sequence[int],
-        most: int = MOST_FLIGHTS_OF_A_READ,
+        most: int,
     ) -> Launched:
         """Claim what nobody else fetches, as much as there is room for and at most `most` flights,
         and give all flights that bring those pages. For one thread at a time: the launcher's."""

@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -233,26 +234,39 @@ class Reader:
         if not missing:
             return
         self._counters.add(MISSES, int(missed))
-        tries = MOST_TRIES_BY_OTHERS
-        while missing:
-            # Claimed and launched on another thread: an interrupt of this one leaves no claim.
-            launch = functools.partial(self._fetching.launch, pinned, held, missing)
-            launched = self._launcher.run(launch)
-            failed = False
-            for flight in launched.flights:
-                try:
-                    flight.wait()
-                except HeadraceError as error:
-                    if not tries or not _of_another(flight, error, pinned):
-                        raise
-                    failed = True
-            if failed:
-                tries -= 1
-                missing = self._store.missing(held, self.pages(start, stop))
-                continue
-            if not launched.flights and not launched.landed.wait(WAIT_SECONDS):
-                raise StoreTimeout(f"no fetch of {pinned.mount.path} ended in {WAIT_SECONDS:.0f} s")
-            missing = launched.rest
+        for tries in reversed(range(1 + MOST_TRIES_BY_OTHERS)):
+            if self._flown(pinned, held, missing, last_try=not tries):
+                return
+            missing = self._store.missing(held, self.pages(start, stop))
+
+    def _flown(
+        self, pinned: Pinned, held: CachedObject, missing: Sequence[int], *, last_try: bool
+    ) -> bool:
+        """Return when the pages were brought; False where flights failed that might not have, had
+        they been this read's own. That is an error too on the last try."""
+        under_way: deque[Flight] = deque()
+        failed = False
+        while missing or under_way:
+            if missing and len(under_way) < MOST_FLIGHTS_OF_A_READ:
+                # Claimed and launched on another thread: an interrupt of this one leaves no claim.
+                room = MOST_FLIGHTS_OF_A_READ - len(under_way)
+                launch = functools.partial(self._fetching.launch, pinned, held, missing, room)
+                launched = self._launcher.run(launch)
+                missing = launched.rest
+                under_way += launched.flights
+                if not under_way:  # the mount has as many as it may
+                    if not launched.landed.wait(WAIT_SECONDS):
+                        seconds = f"{WAIT_SECONDS:.0f} s"
+                        raise StoreTimeout(f"no fetch of {pinned.mount.path} ended in {seconds}")
+                    continue
+            flight = under_way.popleft()
+            try:
+                flight.wait()
+            except HeadraceError as error:
+                if last_try or not _of_another(flight, error, pinned):
+                    raise
+                failed = True
+        return not failed
 
     def bring_ahead(
         self,
