@@ -209,7 +209,7 @@ class LocalService:
     def _purges(self, path: NamespacePath) -> Sequence[Purge]:
         """The records of purges that took bytes of the path's folder."""
         parts = self._now()
-        return parts.purging.purges_of(parts.reader.gate.names_of(path))
+        return parts.purging.purges_of(parts.reader.gate.scope_of(path))
 
     def _now(self) -> Parts:
         parts = self._parts

@@ -24,7 +24,7 @@ from headrace_namespace.mount_table import Mount
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Location, Name, Resolved
-from headrace_namespace.tree import MountedStore, Trees
+from headrace_namespace.tree import MountedStore, Trees, below_root
 
 __all__ = ["MountedStore", "Namespace"]
 
@@ -135,9 +135,15 @@ class Namespace:
 
     def names_at(self, location: Location) -> tuple[Name, ...]:
         """By which names that is reached now what lies at `location`, through whatever mounts: also
-        where another mount hides it there."""
-        tree = self._trees.look()
-        return tuple(tree.names_at(location))
+        where another mount hides it there, or where a mount's URL leads on by links."""
+        tree, names = self._trees.look(), dict[Name, None]()
+        for store in tree.sharing(location.space):
+            trail = store.backend.trail("")
+            below = below_root(location.key, trail[-1].key)
+            for step in trail if below is not None else ():
+                key = f"{step.key.rstrip('/')}/{below}" if below else step.key
+                names.update(dict.fromkeys(tree.names_at(Location(location.space, key))))
+        return tuple(names)
 
     def still(self, resolved: Resolved) -> Resolved:
         """`resolved` itself where the links on its way were looked at a moment ago, else what its

@@ -123,7 +123,7 @@ class Rig:
             tags = self.tags_of.get(path, ())
             mount = Mount(
                 NamespacePath.parse(path),
-                backend.space,
+                backend.name,
                 self.freshness,
                 tags,
                 ttl_seconds=self.ttl_seconds,

@@ -34,7 +34,7 @@ class Handing:
     def wait(self, seconds: float) -> bool:
         """Return when all that are under way now ended (True), or after `seconds` (False)."""
         until = self._clock.monotonic() + seconds
-        for each in tuple(self._under_way):
+        for each in self._under_way.copy():
             if not each.wait(max(0.0, until - self._clock.monotonic())):
                 return False
         return True

@@ -1,8 +1,8 @@
 """What was purged, for who asks later: when, by which rules, how much; of which folders without
 their names.
 
-A folder is kept as a keyed hash, so that a record names no restricted folder, and who knows a path
-can still ask whether it was concerned.
+A folder is kept as a keyed hash, by its name and by where it lies in its store, so that a record
+names no restricted folder, and who knows a path can still ask whether it was concerned.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import hmac
 import json
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from headrace_cache.policy.scope import Scope
 from headrace_cache.service import Purge
 from headrace_namespace.metadata.ledger import Book, LedgerFault, Page
-from headrace_namespace.resolution import Name
+from headrace_namespace.resolution import Location, Name
 
 _log = logging.getLogger(__name__)
 
@@ -47,11 +47,11 @@ class PurgeRecords:
         except LedgerFault as error:
             _log.error("a purge of %d objects was done but not recorded: %s", purge.objects, error)
 
-    def of(self, names: Sequence[Name]) -> list[Purge]:
-        """The purges that concerned folders of an object with these names, the newest first."""
+    def of(self, scope: Scope) -> list[Purge]:
+        """The purges that concerned folders of this scope, the newest first."""
         try:
             with self._book.read() as page:
-                return _of(page, names)
+                return _of(page, scope)
         except LedgerFault as error:
             _log.warning("the records of purges cannot be read: %s", error)
             return []
@@ -62,7 +62,7 @@ def _add(page: Page, purge: Purge, scopes: Iterable[Scope]) -> None:
     if secret is None:
         secret = secrets.token_bytes(32)
         page.put(_SECRET, secret)
-    folders = sorted({_hash(secret, name) for scope in scopes for name in scope.folders})
+    folders = sorted({_hash(secret, part) for scope in scopes for part in scope.parts})
     record = {
         "at": purge.at,
         "epoch": purge.epoch,
@@ -81,11 +81,11 @@ def _add(page: Page, purge: Purge, scopes: Iterable[Scope]) -> None:
         page.delete(key)
 
 
-def _of(page: Page, names: Sequence[Name]) -> list[Purge]:
+def _of(page: Page, scope: Scope) -> list[Purge]:
     secret = page.get(_SECRET)
     if secret is None:
         return []
-    asked = {_hash(secret, folder) for folder in Scope.of(names).folders}
+    asked = {_hash(secret, part) for part in scope.parts}
     found: list[Purge] = []
     for key, value in page.items():
         if key.startswith(_RECORD):
@@ -96,6 +96,7 @@ def _of(page: Page, names: Sequence[Name]) -> list[Purge]:
     return found[::-1]
 
 
-def _hash(secret: bytes, folder: Name) -> str:
-    text = folder.path.folded.encode("utf-8", "surrogatepass")
-    return hmac.new(secret, text, hashlib.sha256).digest()[:_HASH_BYTES].hex()
+def _hash(secret: bytes, folder: Name | Location) -> str:
+    text = folder.path.folded if isinstance(folder, Name) else f"{folder.space}\0{folder.key}"
+    told = text.encode("utf-8", "surrogatepass")
+    return hmac.new(secret, told, hashlib.sha256).digest()[:_HASH_BYTES].hex()

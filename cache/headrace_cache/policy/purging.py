@@ -91,9 +91,9 @@ class Purging:
         """Be gone, for the other processes."""
         self._company.close()
 
-    def purges_of(self, names: Sequence[Name]) -> Sequence[Purge]:
-        """The purges that concerned folders of an object with these names, the newest first."""
-        return self._records.of(names)
+    def purges_of(self, scope: Scope) -> Sequence[Purge]:
+        """The purges that concerned folders of this scope, the newest first."""
+        return self._records.of(scope)
 
     def _withdraw(self, policy: Policy, mounts: Sequence[Mount]) -> None:
         """Let go of what is in memory, where its placement could be stricter now."""

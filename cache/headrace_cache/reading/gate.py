@@ -6,12 +6,14 @@ is judged anew before more is given.
 
 from __future__ import annotations
 
+import functools
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.policy.placement import Guarantee, MetadataKeeping, Placement
 from headrace_cache.policy.policy import Policy
+from headrace_cache.policy.scope import Scope
 from headrace_cache.policy.watch import PolicyWatch
 from headrace_cache.reading.pinned import Pinned
 from headrace_namespace.errors import NotFound, PolicyDenied
@@ -79,11 +81,18 @@ class PolicyGate:
 
     def names_of(self, path: NamespacePath) -> tuple[Name, ...]:
         """All names of what may be at `path`, in both its Unicode spellings. Raises NotFound."""
-        names = self._namespace.resolve(path).names
+        return tuple(name for resolved in self._spelt(path) for name in resolved.names)
+
+    def scope_of(self, path: NamespacePath) -> Scope:
+        """The folders of what may be at `path`. Raises NotFound."""
+        first, *others = (Scope.of(each.names, each.locations) for each in self._spelt(path))
+        return functools.reduce(Scope.joined, others, first)
+
+    def _spelt(self, path: NamespacePath) -> list[Resolved]:
+        """Where `path` leads, and its other Unicode spelling: the store may have it by that."""
         other = other_spelling(path.text)
-        if other is not None:  # the store may have it by that spelling
-            names += self._namespace.resolve(NamespacePath(other)).names
-        return names
+        spelt = (path,) if other is None else (path, NamespacePath(other))
+        return [self._namespace.resolve(each) for each in spelt]
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and by which rules."""

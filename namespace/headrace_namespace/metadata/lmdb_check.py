@@ -16,6 +16,7 @@ at. What a bad disk does to a file in use is not found here.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import stat
@@ -245,12 +246,21 @@ class FileCheck:
         with (self._folder / "data.mdb").open("rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > MOST_SUMMED_BYTES:
                 return None
-            while count := file.readinto(room):
+            while count := _filled(file, room):
                 hasher.update(chunk_sum.encrypt(_CHUNK_NONCE, b"", room[:count]))
                 seen += count
                 if time.monotonic() > stop:
                     return None
         return last, seen, hasher.digest()
+
+
+def _filled(file: io.RawIOBase, room: memoryview) -> int:
+    """Read until `room` is full, or the file ends: a read may give less, and where a chunk ends
+    must not depend on that."""
+    filled = 0
+    while filled < len(room) and (count := file.readinto(room[filled:])):
+        filled += count
+    return filled
 
 
 def in_their_place(folder: Path) -> str | None:

@@ -30,6 +30,26 @@ class Rooted(WrappedBackend):
         return (self.ref(key),)
 
 
+class Below(WrappedBackend):
+    """A mount of a folder of another."""
+
+    def __init__(self, inner: Backend, folder: str) -> None:
+        super().__init__(inner)
+        self._folder = folder
+
+    def stat(self, key: str) -> ObjectVersion | Folder | None:
+        return self.inner.stat(self._below(key))
+
+    def ref(self, key: str) -> ObjectRef:
+        return self.inner.ref(self._below(key))
+
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        return self.inner.trail(self._below(key))
+
+    def _below(self, key: str) -> str:
+        return f"{self._folder}/{key}".rstrip("/")
+
+
 class Linked(WrappedBackend):
     """A store where a folder's name is a link that leads on by these names, one after the other."""
 
@@ -141,6 +161,36 @@ def test_what_was_sealed_by_a_name_that_is_gone_is_purged_by_those_it_has_now(
     more = Rig({mounted: backend})
     rig.take_mounts_of(more)
     assert not rig.sealed(hr) and rig.sealed(free)
+    more.service.close()
+
+
+def test_what_was_sealed_is_purged_by_the_links_in_a_mounts_own_url(
+    start: Start, lake: MemoryBackend
+) -> None:
+    """`/x` is mounted at a link, which has a name under a restricted folder of `/lake`."""
+    rig = start()
+    rig.rewrite(OPEN + rule("/more/secret/**"))
+    rig.settle_down()
+    hr, free = opened(rig, "hr/a", "open/a")
+    steps = {"secret": ["hr"]}
+    more = Rig({"/more": Linked(lake, steps), "/x": Below(Linked(lake, steps), "secret")})
+    rig.take_mounts_of(more)
+    assert not rig.sealed(hr) and rig.sealed(free)
+    more.service.close()
+
+
+def test_why_tells_of_a_purge_by_any_name_of_what_lies_there(
+    start: Start, lake: MemoryBackend
+) -> None:
+    rig = start()
+    rig.rewrite(OPEN + rule("/elsewhere/hr/**"))
+    rig.settle_down()
+    opened(rig, "hr/a")
+    more = Rig({"/elsewhere": lake})
+    rig.take_mounts_of(more)
+    (purge,) = rig.service.why(path("/elsewhere/hr/a")).purges
+    assert purge.rules == ["memory-only /elsewhere/hr/**"] and purge.objects == 1
+    assert rig.service.why(path("/elsewhere/open/a")).purges == []
     more.service.close()
 
 

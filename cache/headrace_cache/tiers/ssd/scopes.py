@@ -16,9 +16,9 @@ from headrace_cache.tiers.ssd.records import ObjectRecord
 from headrace_cache.tiers.ssd.tables import Tables, Transaction
 from headrace_namespace.resolution import Location, Name
 
-#: Folders and locations of one object up to which every choice of them is looked up (62 for six);
-#: beyond, which would take links upon links, all scopes are walked through.
-_MOST_LOOKED_UP = 6
+#: Folders and locations of one object up to which every choice of them is looked up (254 for
+#: eight); beyond, which would take links upon links, all scopes are walked through.
+_MOST_LOOKED_UP = 8
 
 
 class Scopes:
