@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -39,11 +40,18 @@ class Ending:
 
     def __init__(self) -> None:
         self._asked: int | None = None
+        self._tell = sys.unraisablehook
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """The handler of the signals: notes the first, and unwinds what runs now."""
         self._asked = self._asked or number
         self.heed()
+
+    def unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        """Told of what a destructor raised. A library's object that was cut off while it was made
+        (an event loop, seen) cannot end in order, and nobody need hear of it then."""
+        if self._asked is None:
+            self._tell(lost)
 
     def heed(self) -> None:
         """Unwind if the demo was asked to end; to be called between its steps."""
@@ -58,6 +66,8 @@ def ending_cleanly() -> Generator[Ending]:
     """While inside, a request to end unwinds as an exception, so that everything is cleaned up."""
     ending = Ending()
     numbers = [n for n in _ENDING_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
+    told = sys.unraisablehook
+    sys.unraisablehook = ending.unraisable
     before = {number: signal.signal(number, ending.ask) for number in numbers}
     try:
         yield ending
@@ -67,6 +77,7 @@ def ending_cleanly() -> Generator[Ending]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = told
 
 
 @contextmanager
