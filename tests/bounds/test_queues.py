@@ -250,7 +250,7 @@ def test_a_process_without_descriptors_reads_past_its_memory(
         lake.set(f"object-{number}", bytes([number]) * (40 * PAGE))
     assert whole(rig.service.open(path("/lake/object-0"))) == lake.data("object-0")
 
-    def none_left(self: Extent, key: object, size: int) -> None:
+    def none_left(self: Extent, *given: object, **named: object) -> None:
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as patch:

@@ -31,15 +31,18 @@ class ExtentShape:
     run_bytes: int
 
     @classmethod
-    def for_tier(cls, limit_bytes: int, page_bytes: int = PAGE_BYTES) -> ExtentShape:
-        """The shape for a memory tier of this size: no extent takes more than a quarter of it."""
+    def for_tier(
+        cls, limit_bytes: int, page_bytes: int = PAGE_BYTES, *, lent: bool = False
+    ) -> ExtentShape:
+        """The shape for a memory tier of this size: no extent takes more than a quarter of it.
+        Where extents are `lent`, each is charged whole, and none is larger than a run."""
         run = max(page_bytes, min(RUN_BYTES, limit_bytes // 8) // page_bytes * page_bytes)
         arena = max(page_bytes, min(ARENA_BYTES, limit_bytes // 8) // page_bytes * page_bytes)
         return cls(
             page_bytes=page_bytes,
             arena_bytes=arena,
             arena_object_bytes=min(ARENA_OBJECT_BYTES, max(page_bytes, arena // 8)),
-            whole_bytes=max(run, limit_bytes // 4),
+            whole_bytes=run if lent else max(run, limit_bytes // 4),
             run_bytes=run,
         )
 

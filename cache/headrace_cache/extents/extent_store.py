@@ -20,31 +20,32 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from headrace_cache.extents.admission import admit
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.fill import Fill
 from headrace_cache.extents.handing import Handing
+from headrace_cache.extents.loans import Loan, Loans
 from headrace_cache.extents.memory_room import MemoryRoom
 from headrace_cache.extents.page import PageId, page_length
 from headrace_cache.policy.placement import Placement
 from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
+from headrace_cache.tiers.off_tier import OffTier
 from headrace_cache.tiers.protocol import HeldPage, PageTier, PurgeReport, TierUsage
 from headrace_namespace.clock import Clock
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.latch import Latch
 
 # Open objects look into spans; they see them through this gate.
-__all__ = ["CachedObject", "Extent", "ExtentStore", "Fill", "HeldPage", "PurgeReport", "Span"]
+__all__ = ["CachedObject", "Extent", "ExtentStore", "HeldPage", "Loan", "PurgeReport", "Span"]
 
-#: Scopes remembered to be shared by objects that come next; when there are so many all are
-#: forgotten. Some 0.5 KB each.
+#: Scopes remembered to be shared by objects that come next, 0.5 KB each; then all are forgotten.
 MOST_SCOPES = 4096
-#: How often, and each time how long at most, a fill waits for room before its readers
-#: read past the cache. Short: a store that stalls may hold much of a small tier.
+#: How often, and each time how long at most, a fill waits for room before its readers read past
+#: the cache. Short: a store that stalls may hold much of a small tier.
 MOST_WAITS_FOR_ROOM = 8
 ROOM_SECONDS = 0.1
 #: How long a purge and a flush wait for pages that are just being handed to the SSD tier: where its
@@ -56,12 +57,22 @@ class ExtentStore:
     """Holds objects' pages in memory and, sealed, on the SSD, as their placements allow."""
 
     def __init__(
-        self, *, memory: MemoryTier, ssd: PageTier | None, shape: ExtentShape, clock: Clock
+        self,
+        *,
+        memory: MemoryTier,
+        ssd: PageTier | None,
+        shape: ExtentShape,
+        clock: Clock,
+        on_withdraw: Callable[[], None] | None = None,
     ) -> None:
+        """`on_withdraw` is called when objects were withdrawn; it must return at once."""
         self.shape = shape
         self._clock = clock
+        self._on_withdraw = on_withdraw
         self._memory = memory
-        self._ssd = ssd
+        #: Whether there is an SSD tier.
+        self.has_ssd = ssd is not None
+        self._ssd: PageTier = ssd or OffTier()
         self._ssd_bytes = ssd.usage().limit if ssd else 0
         #: Whether the SSD holds nothing that it must not: not so where a purge failed.
         self._ssd_is_clean = True
@@ -69,15 +80,15 @@ class ExtentStore:
         self._handing = Handing(clock)
         self._lock = threading.Lock()
         #: An object lives for as long as a reader or an extent holds it.
-        self._objects: weakref.WeakValueDictionary[tuple[bytes, Placement], CachedObject] = (
-            weakref.WeakValueDictionary()
-        )
+        self._objects = weakref.WeakValueDictionary[tuple[bytes, Placement], CachedObject]()
         #: Scopes of objects that came lately, each by itself.
         self._scopes: dict[Scope, Scope] = {}
         #: Fills under way, and what opens when the next of them ends.
         self._fills = 0
         self._ended = Latch()
         self._room = MemoryRoom(memory, shape)
+        #: For this store to change; its sums are for everybody.
+        self.loans = Loans()
         self._staged_numbers = itertools.count()
 
     def attach(
@@ -103,17 +114,13 @@ class ExtentStore:
 
     def _shared(self, scope: Scope) -> Scope:
         """One scope for all objects of a folder: each of its own would take half a kilobyte."""
-        known = self._scopes.get(scope)
-        if known is None:
-            if len(self._scopes) >= MOST_SCOPES:
-                self._scopes.clear()
-            known = self._scopes[scope] = scope
-        return known
+        if len(self._scopes) >= MOST_SCOPES and scope not in self._scopes:
+            self._scopes.clear()
+        return self._scopes.setdefault(scope, scope)
 
     def forget_sealed(self, held: CachedObject) -> None:
         """Forget what the SSD holds of this version: no reader finds it any more."""
-        if self._ssd is not None:
-            self._ssd.forget(held.digest)
+        self._ssd.forget(held.digest)
 
     def forget(self, held: CachedObject) -> int:
         """Forget what memory and the SSD hold of this version, whatever its placement; the bytes.
@@ -130,7 +137,7 @@ class ExtentStore:
                 if twin is not None
                 for span in tuple(twin.spans.values())
             )
-        sealed = self._ssd.forget(held.digest) if self._ssd is not None else 0
+        sealed = self._ssd.forget(held.digest)
         return max(memory, sealed)  # mostly the same bytes, held twice
 
     def forget_older(self, held: CachedObject, ttl_seconds: float) -> None:
@@ -140,7 +147,7 @@ class ExtentStore:
             for span in tuple(held.spans.values()):
                 if span.since is not None and span.since < before:
                     self._take_out(held, span)
-        if self._ssd is None or not held.ssd:
+        if not held.ssd:
             return
         stored = [page.stored_at for page in self._ssd.inspect(held.digest)]
         if stored and min(stored) < before:
@@ -149,15 +156,15 @@ class ExtentStore:
 
     def sealed_pages(self, held: CachedObject) -> Sequence[HeldPage]:
         """The pages that the SSD holds of this version, by index."""
-        return () if self._ssd is None else self._ssd.inspect(held.digest)
+        return self._ssd.inspect(held.digest)
 
     def is_sealed(self, held: CachedObject, page: int) -> bool:
         """Whether the SSD holds the page, or soon will."""
-        return self._ssd is not None and self._ssd.holds(PageId(held.digest, page))
+        return self._ssd.holds(PageId(held.digest, page))
 
     def seal(self, held: CachedObject, pages: Iterable[int]) -> None:
         """Seal on the SSD those of these pages that memory holds, where they may lie there."""
-        if self._ssd is None or not held.ssd:
+        if not held.ssd:
             return
         each = self.shape.extent_bytes(held.size)
         views: list[tuple[PageId, memoryview]] = []
@@ -174,8 +181,8 @@ class ExtentStore:
     def withdraw(self, affected: Callable[[CachedObject], bool]) -> None:
         """Take the affected objects out of memory, and out of use: their readers attach anew.
 
-        From the return on nothing more is kept of them under their placements; what is just being
-        handed to the SSD tier is for `purge` to wait for. Views that readers hold stay theirs.
+        From the return on nothing more is kept of them under their placements; what is being handed
+        to the SSD tier is for `purge` to wait for. Views that readers hold stay theirs.
         """
         with self._lock:
             objects = list(self._objects.values())
@@ -187,22 +194,17 @@ class ExtentStore:
                     del self._objects[held.digest, held.placement]
                 for span in tuple(held.spans.values()):
                     # With all that shares its arena, so that its bytes leave memory now.
-                    if not self._memory.evict(span.extent):
+                    if span.extent.lent:
+                        self._memory.retire(span.extent)
+                    elif not self._memory.evict(span.extent):
                         self._take_out(held, span)
-
-    @property
-    def has_ssd(self) -> bool:
-        """Whether there is an SSD tier."""
-        return self._ssd is not None
+        if chosen and self._on_withdraw is not None:
+            self._on_withdraw()
 
     def purge(self, covers: Callable[[Scope], bool]) -> PurgeReport | None:
-        """Destroy what the SSD holds of the covered scopes; None where that is nothing.
-
-        Raises OSError where it could not be done; then nothing is read from the SSD, and nothing
-        sealed, until a purge succeeds.
-        """
-        if self._ssd is None:
-            return None
+        """Destroy what the SSD holds of the covered scopes; None where that is nothing. Raises
+        OSError where it could not be done; then nothing is read from the SSD, and nothing sealed,
+        until a purge succeeds."""
         self._ssd_is_clean = False
         if not self._handing.wait(HANDED_SECONDS):
             raise OSError("the SSD tier does not take the pages that were handed to it")
@@ -212,15 +214,15 @@ class ExtentStore:
 
     def pin_sealed(self, held: CachedObject) -> bool:
         """Keep what the SSD holds of this version from being evicted; False where it cannot."""
-        return self._ssd is not None and self._ssd.pin(held.digest)
+        return self._ssd.pin(held.digest)
 
     def unpin_sealed(self, held: CachedObject) -> bool:
         """Let it be evicted again; whether it was pinned."""
-        return self._ssd is not None and self._ssd.unpin(held.digest)
+        return self._ssd.unpin(held.digest)
 
     def is_pinned(self, held: CachedObject) -> bool:
         """Whether the SSD keeps it from being evicted."""
-        return self._ssd is not None and self._ssd.pinned(held.digest)
+        return self._ssd.pinned(held.digest)
 
     def missing(self, held: CachedObject, pages: range) -> list[int]:
         """Which of these pages memory does not hold; without a lock, so true for a moment only."""
@@ -255,11 +257,29 @@ class ExtentStore:
             if waited and not others:
                 break  # only readers' views hold memory: waiting brings no room
             # What is being filled, or waits to be sealed, cannot leave memory now; soon it can.
-            if self._ssd is not None:
-                self._ssd.flush()
+            self._ssd.flush()
             if others:
                 ended.wait(ROOM_SECONDS)
         return None
+
+    def lend(self, held: CachedObject, pages: range, has: Container[int]) -> Loan | None:
+        """Lend another process these pages of one extent; None where memory does not hold them
+        all. `has`: the numbers of the extents that the borrower has."""
+        index = pages.start * self.shape.page_bytes // self.shape.extent_bytes(held.size)
+        with self._lock:
+            span = held.spans.get(index)
+            if span is None or held.withdrawn or not span.has(pages):
+                return None
+            return self.loans.lend(span, has)
+
+    def give_back(self, number: int) -> None:
+        """A borrower let go of the extent of this number."""
+        with self._lock:
+            extent = self.loans.give_back(number)
+            if extent is not None and not extent.owners:
+                self._memory.evict(extent)
+            ended, self._ended = self._ended, Latch()
+        ended.open()
 
     def stage(self, size: int) -> Extent | None:
         """Memory of the tier for up to `size` bytes that are on their way to a store; None where
@@ -291,8 +311,7 @@ class ExtentStore:
         self._lock = threading.Lock()
         self._handing = Handing(self._clock)
         self._room.end_arena()
-        if self._ssd is not None:
-            self._ssd.after_fork_in_child()  # first: it holds views of what waits to be sealed
+        self._ssd.after_fork_in_child()  # first: it holds views of what waits to be sealed
         for held in tuple(self._objects.values()):
             # Memory that cannot be let go of is not read on either: this child's own store, which
             # judges what it holds whenever the policy changes, does not know it.
@@ -304,28 +323,26 @@ class ExtentStore:
     def usage(self) -> dict[str, TierUsage]:
         """How full each tier is, by its name."""
         tiers = {"memory": self._memory.usage()}
-        if self._ssd is not None:
+        if self.has_ssd:
             tiers["ssd"] = self._ssd.usage()
         return tiers
 
     def flush(self) -> None:
         """Return when what was published can be found by other processes, where it may be; or when
         the SSD tier did not take it in time."""
-        if self._ssd is not None:
-            self._handing.wait(HANDED_SECONDS)
-            self._ssd.flush()
+        self._handing.wait(HANDED_SECONDS)
+        self._ssd.flush()
 
     def close(self) -> None:
         """Flush, and let memory and files go; a view in use keeps its memory until dropped."""
-        if self._ssd is not None:
-            self._ssd.close()
+        self._ssd.close()
         with self._lock:
             self._room.end_arena()
             self._memory.close()
 
     def load_sealed(self, held: CachedObject, pages: list[tuple[int, memoryview]]) -> list[bool]:
         """Open these pages from the SSD into their targets; False for those that it has not."""
-        if self._ssd is None or not held.ssd or not self._ssd_is_clean:
+        if not held.ssd or not self._ssd_is_clean:
             return [False] * len(pages)
         return self._ssd.load([(PageId(held.digest, page), target) for page, target in pages])
 
@@ -340,7 +357,7 @@ class ExtentStore:
                     span.mark(page)
                 if pages and (span.since is None or since < span.since):
                     span.since = since
-                if self._ssd is None or not seal or not self._may_hand(held):
+                if not seal or not self._may_hand(held):
                     return
             views = [
                 (PageId(held.digest, page), self._page_view(held, span, page)) for page in pages

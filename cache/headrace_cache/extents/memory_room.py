@@ -6,6 +6,7 @@ Every method is called with the extent store's lock held.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Hashable
 
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
@@ -55,6 +56,11 @@ class MemoryRoom:
         if extent is None:
             return None
         span = Span(extent, 0, index * each, length, page_bytes)
+        if self._memory.lends:
+            if not self._memory.charge(extent, whole_kernel_pages(length)):
+                self._memory.drop_if_empty(extent)
+                return None
+            span.charged[:] = b"\1" * len(span.charged)
         extent.owners.append((held, index, span))
         held.spans[index] = span
         return span
@@ -66,10 +72,12 @@ class MemoryRoom:
         if arena is None or arena.gone or base + held.size > arena.size:
             key = ("arena", next(self._arena_numbers))
             base = 0
-            self._arena = arena = self._memory.allocate(key, self.shape.arena_bytes)
+            self._arena = arena = self._new_arena(key)
             if arena is None:
                 return None
-        growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(arena.taken)
+        growth = 0
+        if not self._memory.lends:
+            growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(arena.taken)
         growth += OBJECT_BYTES + len(held.version.ref.key)
         if not self._memory.charge(arena, growth):
             return None
@@ -79,6 +87,15 @@ class MemoryRoom:
         arena.owners.append((held, 0, span))
         held.spans[0] = span
         return span
+
+    def _new_arena(self, key: Hashable) -> Extent | None:
+        arena = self._memory.allocate(key, self.shape.arena_bytes)
+        if arena is None or not self._memory.lends:
+            return arena
+        if self._memory.charge(arena, whole_kernel_pages(arena.size)):
+            return arena
+        self._memory.drop_if_empty(arena)
+        return None
 
     def _charge(self, held: CachedObject, span: Span, pages: range) -> bool:
         """Charge the memory of those pages that were not charged before."""

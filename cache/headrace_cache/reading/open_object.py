@@ -6,10 +6,10 @@ It asks the reader for steps 5 to 10 of the journey (`reader.py`).
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Protocol
 
-from headrace_cache.extents.extent_store import CachedObject, Span
+from headrace_cache.extents.extent_store import CachedObject, Loan, Span
 from headrace_cache.holding import Holding
 from headrace_cache.reading.fetching import MOST_FLIGHTS_AHEAD
 from headrace_cache.reading.pinned import Pinned
@@ -139,6 +139,33 @@ class OpenObject:
                 return view
         return self.read_at(start, stop)
 
+    def lend(
+        self, start: int, stop: int, has: Container[int], *, bring: bool = True
+    ) -> Iterator[Loan]:
+        """Lend another process the extents that hold a range, its missing pages brought first if
+        `bring`; from the start on as many as memory holds. `has`: those that it has already. Each
+        is lent when it is given, whatever becomes of the next."""
+        start, stop = self._bounds(start, stop)
+        held = self._current()
+        for _, begin, end in self._reader.spans(held, start, stop) if held.memory else ():
+            pages = self._reader.pages(begin, end)
+            loan = self._reader.lend(held, pages, has)
+            hit = loan is not None
+            if loan is None and bring:
+                self._reader.bring(self._pinned, held, begin, end)
+                loan = self._reader.lend(held, pages, has)
+            if loan is None:
+                return  # memory has no room
+            self._hits += hit and bring
+            if bring and (not loan.complete or stop < self._size):
+                self._fetch_ahead(begin, end)
+            yield loan
+
+    def count(self, hits: int, served: int) -> None:
+        """What a borrower read by himself."""
+        self._hits += hits
+        self._served += served
+
     def warm(self, start: int, stop: int) -> int:
         """Bring a range into the cache; the bytes that had to be fetched from the store."""
         start, stop = self._bounds(start, stop)
@@ -263,11 +290,15 @@ class OpenObject:
                 span.extent.uses += 1
         self._span = span
         if not span.complete or stop < self._size:
-            if self._ahead is None:
-                self._ahead = self._reader.read_ahead()
-            begin, end = self._ahead.next(start, stop, self._size)
-            if begin < end:
-                self._reader.bring_ahead(self._pinned, self._held, begin, end)
+            self._fetch_ahead(start, stop)
+
+    def _fetch_ahead(self, start: int, stop: int) -> None:
+        """After a read of that range, fetch what the next reads will want."""
+        if self._ahead is None:
+            self._ahead = self._reader.read_ahead()
+        begin, end = self._ahead.next(start, stop, self._size)
+        if begin < end:
+            self._reader.bring_ahead(self._pinned, self._held, begin, end)
 
     def _current(self) -> CachedObject:
         """What is held by the reader of this process, under the policy of now.

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from headrace_cache.extents.extent_store import CachedObject, ExtentStore
+from headrace_cache.extents.extent_store import CachedObject, ExtentStore, Loan
 from headrace_cache.extents.page import page_range
 from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.scope import Scope
@@ -294,6 +294,10 @@ class Reader:
         with suppress(HeadraceError):  # unmounted or closed since
             room = most_flights - self._fetching.under_way(pinned.mount)
             self._fetching.launch(pinned, held, missing, room)
+
+    def lend(self, held: CachedObject, pages: range, has: Container[int]) -> Loan | None:
+        """Lend what memory holds of these pages; None where it does not hold them all."""
+        return self._store.lend(held, pages, has)
 
     def read_past(self, pinned: Pinned, start: int, target: memoryview) -> None:
         """Read from the store straight to the reader, keeping nothing."""

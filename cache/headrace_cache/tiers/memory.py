@@ -9,12 +9,13 @@ Every method is called with the extent store's lock held, except where it says o
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import itertools
+from collections.abc import Callable, Hashable
 from mmap import mmap
 from typing import Protocol
 
+from headrace_cache.backing import create_backing, open_for_reading
 from headrace_cache.eviction.protocol import EvictionRule
-from headrace_cache.tiers.backing import create_backing
 from headrace_cache.tiers.protocol import TierUsage
 
 #: Extents in use that are passed over in one search for room; more would make a tier full of views
@@ -110,23 +111,31 @@ class Extent:
     """A run of backing memory, the unit of eviction; one object's, or an arena of several."""
 
     __slots__ = (
+        "_backing",
         "bytes_held",
         "filling",
         "gone",
         "key",
+        "lent",
         "mapping",
+        "number",
         "owners",
         "size",
         "taken",
         "uses",
     )
 
-    def __init__(self, key: Hashable, size: int) -> None:
+    def __init__(self, key: Hashable, size: int, number: int, *, shared: bool = False) -> None:
         self.key = key
         self.size = size
-        self.mapping: mmap = create_backing(size)
+        #: No other extent of this tier ever has it.
+        self.number = number
+        self._backing = create_backing(size, shared=shared)
+        self.mapping: mmap = self._backing.mapping
         self.uses = 0
         self.filling = 0
+        #: How many other processes have it mapped; it cannot leave until they gave it back.
+        self.lent = 0
         self.bytes_held = 0
         #: How much of it belongs to objects; an arena grows.
         self.taken = 0
@@ -140,10 +149,14 @@ class Extent:
         """Whether a fill is under way."""
         return self.filling > 0
 
+    def open_for_reading(self) -> int:
+        """A descriptor for another process, which the caller closes. Raises OSError."""
+        return open_for_reading(self._backing.descriptor)
+
     def unmap(self) -> bool:
         """Give the memory back; False while somebody holds a view of it."""
         try:
-            self.mapping.close()
+            self._backing.close()
         except BufferError:
             return False
         return True
@@ -158,10 +171,15 @@ class MemoryTier:
         limit_bytes: int,
         most_extents: int,
         rule: EvictionRule[Extent],
+        call_back: Callable[[int], None] | None = None,
     ) -> None:
+        """`call_back` is what tells other processes to give back the extent of this number, where
+        extents are lent at all; it must return at once."""
         self.limit_bytes = limit_bytes
         self._most_extents = most_extents
         self._rule = rule
+        self._call_back = call_back
+        self._numbers = itertools.count()
         self._extents: set[Extent] = set()
         self._used = 0
 
@@ -170,19 +188,21 @@ class MemoryTier:
         while len(self._extents) >= self._most_extents:
             if not self._evict_one():
                 return None
-        try:
-            extent = Extent(key, size)
-        except OSError:
+        extent = self._made(key, size)
+        if extent is None:
             # The process has no descriptor or mapping left, whoever took them: a cache makes do.
-            if not self._evict_one():
-                return None
-            try:
-                extent = Extent(key, size)
-            except OSError:
+            extent = self._made(key, size) if self._evict_one() else None
+            if extent is None:
                 return None
         self._extents.add(extent)
         self._rule.insert(extent)
         return extent
+
+    def _made(self, key: Hashable, size: int) -> Extent | None:
+        try:
+            return Extent(key, size, next(self._numbers), shared=self.lends)
+        except OSError:
+            return None
 
     def charge(self, extent: Extent, count: int) -> bool:
         """Count `count` bytes (whole kernel pages) as used by `extent`, others leaving for them.
@@ -212,6 +232,22 @@ class MemoryTier:
             return True
         self._rule.readmit(extent)
         return False
+
+    @property
+    def lends(self) -> bool:
+        """Whether extents may be lent. Who has one mapped can make all of it take memory, by
+        looking at it: so all of it is charged from the beginning."""
+        return self._call_back is not None
+
+    def retire(self, extent: Extent) -> None:
+        """Nothing is in it any more, nor ever will be: it leaves now, or when others give it
+        back."""
+        for _, _, span in extent.owners:
+            span.clear()
+        self._take_out(extent)
+        extent.owners.clear()
+        extent.gone = True
+        self.orphan(extent)
 
     def orphan(self, extent: Extent) -> None:
         """Nobody's any more: it leaves now, or when nobody uses it and its turn comes. Its key is
@@ -255,7 +291,12 @@ class MemoryTier:
         return False
 
     def _let_go(self, extent: Extent) -> bool:
-        """Take it from its objects, then unmap it; as before where a view holds it."""
+        """Take it from its objects, then unmap it; as before where a view holds it, or another
+        process, which is asked to give it back."""
+        if extent.lent:
+            if self._call_back is not None:
+                self._call_back(extent.number)
+            return False
         self._take_out(extent)
         if not extent.unmap():
             for owner, index, span in extent.owners:
