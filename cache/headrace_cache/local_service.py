@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from headrace_cache.extents.extent_store import ExtentStore
@@ -23,7 +24,7 @@ from headrace_cache.totals import TotalsKeeper
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import ConfigError, HeadraceError
+from headrace_namespace.errors import ConfigError, HeadraceError, NotFound
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.metadata.ledger import Ledger
@@ -68,6 +69,10 @@ class LocalService:
         """The reader to use now; in a forked child, another than the parent's."""
         parts = self._parts
         return parts.reader if parts is not None else self._now().reader
+
+    def store(self) -> ExtentStore:
+        """What keeps pages, now."""
+        return self._now().store
 
     def holding(self) -> Holding:
         """What looks after what is held, now."""
@@ -146,6 +151,17 @@ class LocalService:
     def remove_folder(self, path: NamespacePath) -> None:
         """Remove an empty folder."""
         self._now().writer.remove_folder(path)
+
+    def changed(self, paths: Sequence[NamespacePath]) -> None:
+        """Another process that shares this cache has changed what is at these paths, and below: no
+        earlier answer of a store may stand in for it. A path that no mount answers for is nothing.
+        """
+        namespace = self._now().namespace
+        for path in paths:
+            with suppress(NotFound):
+                ref = namespace.resolve(path).ref
+                if ref is not None:
+                    namespace.moved(ref)
 
     def mounts(self) -> Sequence[Mount]:
         """The mount table."""

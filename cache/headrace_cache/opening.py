@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from headrace_cache.backing import most_extents, raise_descriptors
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.extents.page import PAGE_BYTES
 from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.local_service import LocalService, Parts
+from headrace_cache.node.daemon import Node, Recalls, handed_socket
 from headrace_cache.policy.company import Company
 from headrace_cache.policy.parsing import parse_policy
 from headrace_cache.policy.placement import Guarantee
@@ -21,17 +26,20 @@ from headrace_cache.policy.watch import Patrol, PolicyWatch
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reading.reader import Reader
 from headrace_cache.reading.single_flight import Flights
+from headrace_cache.remote.connection import NodeGone
+from headrace_cache.remote.node_service import NodeService
 from headrace_cache.service import CacheService
-from headrace_cache.tiers.backing import most_extents
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.write_behind import WriteBehindTier
 from headrace_cache.totals import FetchCounters, TotalsKeeper
+from headrace_cache.wire.bulletin import Bulletin
 from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
+from headrace_namespace.errors import ConfigError, HeadraceError
 from headrace_namespace.metadata.ledger import (
     Book,
     Ledger,
@@ -54,6 +62,25 @@ SEALING_SHARE = 0.25
 READ_AHEAD_SHARE = 0.125
 
 
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """Where this host's node is found, and what it and its clients must have in common."""
+
+    socket_file: Path
+    fingerprint: str
+    #: Asked only where there is a node: it takes some milliseconds.
+    release: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What a cache tells of that lends its memory: an extent to give back, and that what was told
+    of objects may no longer hold."""
+
+    call_back: Callable[[int], None]
+    on_withdraw: Callable[[], None]
+
+
 def open_service(
     mounts: Sequence[MountDeclaration],
     cache: CacheSettings,
@@ -69,6 +96,65 @@ def open_service(
     return LocalService(functools.partial(_build, tuple(mounts), cache, watch, answers, context))
 
 
+def open_node(
+    mounts: Sequence[MountDeclaration],
+    cache: CacheSettings,
+    policy: PolicySource | None,
+    context: BackendContext,
+    identity: NodeIdentity,
+) -> Node:
+    """A cache over these mounts that other processes of this host use, serving already. Raises
+    ConfigError, and OSError for its socket."""
+    if sys.platform != "linux":
+        raise ConfigError("a node runs on Linux alone", hint="jobs work without one")
+    raise_descriptors()
+    watch = PolicyWatch(policy, context.clock)
+    recalls, bulletin = Recalls(), Bulletin()
+    sharing = Sharing(recalls.add, bulletin.publish)
+    build = functools.partial(
+        _build, tuple(mounts), cache, watch, MemoryMetadata(), context, sharing
+    )
+    service = LocalService(build)
+    try:
+        return Node(
+            service=service,
+            recalls=recalls,
+            bulletin=bulletin,
+            socket_file=identity.socket_file,
+            handed=handed_socket(context.environ),
+            fingerprint=identity.fingerprint,
+            release=identity.release(),
+        )
+    except BaseException:
+        service.close()
+        bulletin.close()
+        raise
+
+
+def open_by_node(
+    mounts: Sequence[MountDeclaration],
+    cache: CacheSettings,
+    policy: PolicySource | None,
+    context: BackendContext,
+    identity: NodeIdentity,
+) -> CacheService:
+    """The cache of this host's node where one runs that serves this configuration, else one of this
+    process. Raises ConfigError."""
+    own = functools.partial(open_service, mounts, cache, policy, context)
+    try:
+        if sys.platform != "linux" or not identity.socket_file.exists():
+            return own()
+    except OSError:  # somebody else's folder
+        return own()
+    try:
+        return NodeService(
+            identity.socket_file, identity.release(), identity.fingerprint, own, context.clock
+        )
+    except (NodeGone, HeadraceError) as error:
+        _log.info("using a cache of this process: %s", error)
+        return own()
+
+
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:
     """The epoch and the rules' names of a policy file's text. Raises ConfigError."""
     policy = parse_policy(text, name)
@@ -81,6 +167,7 @@ def _build(
     policy: PolicyWatch,
     answers: MemoryMetadata,
     context: BackendContext,
+    sharing: Sharing | None = None,
 ) -> Parts:
     counters = FetchCounters()
     launcher = Offload(1)
@@ -93,15 +180,17 @@ def _build(
         raise
     memory = MemoryTier(
         limit_bytes=cache.memory_bytes,
-        most_extents=most_extents(),
+        most_extents=most_extents(shared=sharing is not None),
         rule=S3Fifo[Extent](),
+        call_back=sharing.call_back if sharing else None,
     )
     ssd = _open_ssd(cache) if cache.ssd_bytes else None
     store = ExtentStore(
         memory=memory,
         ssd=ssd,
-        shape=ExtentShape.for_tier(cache.memory_bytes),
+        shape=ExtentShape.for_tier(cache.memory_bytes, lent=sharing is not None),
         clock=context.clock,
+        on_withdraw=sharing.on_withdraw if sharing else None,
     )
     reader = Reader(
         namespace=namespace,

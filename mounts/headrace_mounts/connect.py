@@ -12,8 +12,11 @@ import atexit
 import os
 import threading
 from collections.abc import Mapping
+from importlib.metadata import version
 
-from headrace_cache.opening import open_service
+from headrace_cache import opening
+from headrace_cache.node.daemon import Node
+from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
 from headrace_mounts.settings import load_settings
 
@@ -34,11 +37,27 @@ def connect(config: Config = None) -> CacheService:
     with _lock:
         service = _services.get(settings.fingerprint)
         if service is None:
-            service = open_service(
-                settings.mounts, settings.cache, settings.policy, settings.context
+            identity = NodeIdentity(settings.node_socket, settings.fingerprint, release)
+            service = open_by_node(
+                settings.mounts, settings.cache, settings.policy, settings.context, identity
             )
             _services[settings.fingerprint] = service
         return service
+
+
+def open_node(config: Config = None) -> Node:
+    """The node of this host for this configuration: a cache that other processes use, until it is
+    closed. It is no service of this process. Raises ConfigError, OSError."""
+    settings = load_settings(config)
+    identity = NodeIdentity(settings.node_socket, settings.fingerprint, release)
+    return opening.open_node(
+        settings.mounts, settings.cache, settings.policy, settings.context, identity
+    )
+
+
+def release() -> str:
+    """Which headrace this is."""
+    return version("headrace")
 
 
 def disconnect_all() -> None:

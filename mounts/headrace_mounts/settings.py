@@ -36,6 +36,8 @@ DEFAULT_SSD_BYTES = 20 << 30
 LEAST_MEMORY_BYTES = 8 << 20
 #: Below this the tier's own bookkeeping takes more room than the pages that it could keep.
 LEAST_SSD_BYTES = 64 << 20
+#: In the state folder, unless the configuration names another.
+NODE_SOCKET = "node.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Settings:
     context: BackendContext
     source: str
     fingerprint: str
+    #: Where the node of this host listens, if one runs.
+    node_socket: Path
 
 
 def load_settings(
@@ -80,9 +84,10 @@ def load_settings(
     cache = _cache(root.table("cache"), folder, environ)
     mounts = _mounts(root, context, (str(cache.folder), str(cache.state_folder)))
     policy = _policy(root.table("policy"), folder, environ) if "policy" in root else None
+    node_socket = _node_socket(root.table("node"), folder, cache, environ)
     root.done()
     fingerprint = _fingerprint(root, folder, cache, policy, environ)
-    return Settings(mounts, cache, policy, context, source, fingerprint)
+    return Settings(mounts, cache, policy, context, source, fingerprint, node_socket)
 
 
 def declare_mount(
@@ -201,6 +206,15 @@ def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSetti
         )
     table.done()
     return CacheSettings(real, memory, ssd, key_file, state)
+
+
+def _node_socket(
+    table: Table, folder: Path, cache: CacheSettings, environ: Mapping[str, str]
+) -> Path:
+    named = table.optional_text("socket") is not None
+    file = _file(table, "socket", folder, environ) if named else cache.state_folder / NODE_SOCKET
+    table.done()
+    return file
 
 
 def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySource:

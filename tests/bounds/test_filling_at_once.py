@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace_cache.backing import most_extents
 from headrace_cache.reading.fetching import MOST_FLIGHTS
-from headrace_cache.tiers.backing import most_extents
 from tests.bench.peak_memory import STRETCH_BYTES
 from tests.bounds.crowd import THREADS
 from tests.bounds.filled_world import FilledWorld, answer, ended

@@ -23,18 +23,23 @@ _PACKAGES = (ROOT / "namespace/headrace_namespace", ROOT / "cache/headrace_cache
 #: Bounds of steps, of what one answer holds, or of what is said: nothing grows by them.
 OF_STEPS = {
     "MOST_BODY_BYTES",
+    "MOST_CLOSED",
     "MOST_COPIED",
     "MOST_COPY_PARTS",
     "MOST_DELETED",
+    "MOST_EARLY",
     "MOST_JUDGED_SECONDS",
+    "MOST_LISTED_BYTES",
     "MOST_NAMED",
     "MOST_PAGES",
+    "MOST_PAST_BYTES",
     "MOST_PATH_BYTES",
     "MOST_RESOLVES",
     "MOST_SPARED",
     "MOST_SUMMED_BYTES",
     "MOST_TRIES",
     "MOST_TRIES_BY_OTHERS",
+    "MOST_UNTOLD",
     "MOST_USES",
     "MOST_WAITS_FOR_ROOM",
 }

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 from fsspec.callbacks import Callback
 
 import headrace
-from headrace_mounts.connect import disconnect_all
+from headrace_cache.remote.node_service import NodeService
+from headrace_mounts.connect import disconnect_all, open_node
 from headrace_mounts.fsspec_fs import HeadraceFileSystem
 from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
 from headrace_namespace.path import NamespacePath
@@ -84,9 +86,17 @@ def config(tmp_path: Path, silo: Path) -> Iterator[dict[str, object]]:
     HeadraceFileSystem.clear_instance_cache()
 
 
-@pytest.fixture
-def fs(config: dict[str, object]) -> Any:
-    return fsspec.filesystem("headrace", config=config)
+@pytest.fixture(params=["embedded", "node"])
+def fs(config: dict[str, object], request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Over a cache of this process, and over a node's."""
+    if request.param == "embedded":
+        yield fsspec.filesystem("headrace", config=config)
+        return
+    with closing(open_node(config)):
+        fs = fsspec.filesystem("headrace", config=config)
+        assert isinstance(fs.service, NodeService)
+        yield fs
+        disconnect_all()
 
 
 def test_urls_and_options_reach_it(config: dict[str, object], silo: Path) -> None:
@@ -390,6 +400,7 @@ def test_an_open_file_is_not_sent_to_another_process(fs: Any) -> None:
         pickle.dumps(file)
 
 
+@pytest.mark.parametrize("fs", ["embedded"], indirect=True)  # a node in this process has it too
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_forked_child_lets_go_of_its_parents_memory(fs: Any) -> None:
     file = fs.open("/lake/a.bin")  # an open file must not keep it

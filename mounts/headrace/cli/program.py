@@ -23,6 +23,7 @@ from headrace.cli.exit_codes import (
 from headrace.cli.failures import sentence
 from headrace.cli.holding import drop, pin, unpin, why
 from headrace.cli.mounting import mount, mounts, unmount
+from headrace.cli.node import node
 from headrace.cli.policy import policy
 from headrace.cli.printing import escaped
 from headrace.cli.reading import cat, ls, stat
@@ -46,6 +47,7 @@ SECTIONS = {
     "Cache": ("warm", "drop", "pin", "unpin", "why", "status"),
     "Tree": ("mounts", "mount", "unmount"),
     "Policy": ("policy",),
+    "Node": ("node",),
 }
 
 
@@ -68,7 +70,7 @@ for command in (
     *(ls, tree, stat, du, cat, get),
     *(put, cp, mv, rm, mkdir),
     *(warm, drop, pin, unpin, why, status),
-    *(mounts, mount, unmount, policy, completion, demo),
+    *(mounts, mount, unmount, policy, node, completion, demo),
 ):
     cli.add_command(command)
 cli.sections = SECTIONS

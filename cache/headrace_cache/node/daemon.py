@@ -1,0 +1,128 @@
+"""The node as a process: built, announced, and ended in order."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from headrace_cache.local_service import LocalService
+from headrace_cache.node.answers import Answers
+from headrace_cache.node.server import NodeServer
+from headrace_cache.wire.bulletin import Bulletin
+from headrace_cache.wire.channel import listening
+from headrace_namespace.errors import ConfigError
+
+#: Connections that may wait to be taken: as many as come between two looks of the node's threads.
+BACKLOG = 1024
+#: The first descriptor that systemd hands over (sd_listen_fds(3)).
+_FIRST_HANDED = 3
+
+
+class Recalls:
+    """Numbers of extents whose room is needed, from the memory tier to the server."""
+
+    def __init__(self) -> None:
+        self._numbers: collections.deque[int] = collections.deque(maxlen=4096)
+        self.server: NodeServer | None = None
+
+    def add(self, number: int) -> None:
+        """Called by the memory tier, under its lock; returns at once."""
+        self._numbers.append(number)
+        if self.server is not None:
+            self.server.wake()
+
+    def take(self) -> list[int]:
+        """All that came since."""
+        taken: dict[int, None] = {}
+        with contextlib.suppress(IndexError):
+            while True:
+                taken[self._numbers.popleft()] = None
+        return list(taken)
+
+
+class Node:
+    """A cache that other processes of this host use."""
+
+    def __init__(
+        self,
+        *,
+        service: LocalService,
+        recalls: Recalls,
+        bulletin: Bulletin,
+        socket_file: Path,
+        handed: socket.socket | None,
+        fingerprint: str,
+        release: str,
+    ) -> None:
+        """Begins to serve at `socket_file`, or on a socket that was `handed` over. Raises
+        ConfigError where a node is there already, and OSError."""
+        self._service = service
+        self._bulletin = bulletin
+        #: Where clients find it.
+        self.socket_file = socket_file
+        self._own_file = handed is None
+        try:
+            listener = handed or listening(socket_file, BACKLOG)
+        except FileExistsError as error:
+            raise ConfigError(str(error)) from None
+        self.server = NodeServer(
+            listener=listener,
+            answers=Answers(service, bulletin),
+            store=service.store(),
+            bulletin=bulletin,
+            fingerprint=fingerprint,
+            release=release,
+            called_back=recalls.take,
+        )
+        recalls.server = self.server
+        self.server.start()
+
+    def close(self) -> None:
+        """Take no more requests, answer those under way, and let go of everything."""
+        if self._own_file:
+            self.socket_file.unlink(missing_ok=True)  # first: who comes now uses a cache of his own
+        self.server.close()
+        self._service.close()
+        self._bulletin.close()
+
+
+def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:
+    """The socket that systemd listens on for us (socket activation); None where there is none.
+
+    Raises ConfigError where it is of another kind than the node's.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS", "0") == "0":
+        return None
+    handed = socket.socket(fileno=_FIRST_HANDED)
+    os.set_inheritable(_FIRST_HANDED, False)
+    if (handed.family, handed.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+        raise ConfigError(
+            "the socket that was handed over is of another kind than the node's",
+            hint="the socket unit must say ListenSequentialPacket=",
+        )
+    return handed
+
+
+class ServiceManager:
+    """Tells systemd how the node is (sd_notify(3)); without systemd it tells nobody."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        microseconds = environ.get("WATCHDOG_USEC", "")
+        #: How often to say that the node lives; None where nobody waits for it.
+        self.watchdog_seconds = int(microseconds) / 2e6 if microseconds.isdecimal() else None
+
+    def tell(self, state: str) -> None:
+        """`READY=1`, `WATCHDOG=1`, `STOPPING=1` or `STATUS=...`."""
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told,
+        ):
+            told.sendto(state.encode(), address)

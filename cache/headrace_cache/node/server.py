@@ -1,0 +1,309 @@
+"""The node's door: connections of local clients, each of a known user, and threads that answer.
+
+Every thread waits for the next packet of any connection, answers it, and waits again: no packet
+goes from one thread to another, and 10,000 connections that say nothing cost no thread. A client
+has one request at a time on a connection; while it is answered, nothing more is read from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import select
+import socket
+import threading
+import time
+from _thread import start_new_thread
+from collections.abc import Callable
+
+from headrace_cache.backing import most_descriptors
+from headrace_cache.extents.extent_store import ExtentStore
+from headrace_cache.node.answers import Answers
+from headrace_cache.node.session import Lent, Session
+from headrace_cache.node.turns import Turns
+from headrace_cache.wire import messages as m
+from headrace_cache.wire.bulletin import BEAT_SECONDS, Bulletin
+from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, close_all
+from headrace_cache.wire.values import told_error
+from headrace_namespace.errors import AccessRefused, ConfigError, HeadraceError, TooManyOpen
+
+_log = logging.getLogger(__name__)
+
+#: Connections at once; one more is closed at once.
+MOST_CONNECTIONS = 16_384
+#: Requests that are answered at once. A store that stalls holds up those who ask for it, until it
+#: is given up; the others go on while there is a thread left.
+ANSWERING_THREADS = 64
+#: Of one client: what waits for a stalled store leaves threads to the others.
+MOST_OF_A_SESSION = 16
+#: How long a thread waits where a connection cannot be taken for want of descriptors.
+ACCEPT_AGAIN_SECONDS = 0.1
+#: How long the end waits for answers under way.
+DRAIN_SECONDS = 10.0
+
+_READ_ONCE = (
+    select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT if hasattr(select, "epoll") else 0
+)
+
+
+class _Connection:
+    __slots__ = ("channel", "owner", "session")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.session: Session[_Connection] | None = None
+        #: Whether it began its session, which ends with it.
+        self.owner = False
+
+
+class NodeServer:
+    """Serves local clients until it is closed."""
+
+    def __init__(
+        self,
+        *,
+        listener: socket.socket,
+        answers: Answers,
+        store: ExtentStore,
+        bulletin: Bulletin,
+        fingerprint: str,
+        release: str,
+        called_back: Callable[[], list[int]],
+    ) -> None:
+        """`called_back` gives the numbers of the extents whose room is needed; it is asked after
+        each answer, and whenever `wake` was called."""
+        self._listener = listener
+        self._answers = answers
+        self._store = store
+        self._bulletin = bulletin
+        self._fingerprint = fingerprint
+        self._release = release
+        self._called_back = called_back
+        self._lock = threading.Lock()
+        self._connections: dict[int, _Connection] = {}
+        self._sessions: dict[int, Session[_Connection]] = {}
+        self._numbers = itertools.count(1)
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._closing = False
+        self._ended = threading.Event()
+        #: A quarter of the descriptors; extents take three.
+        self._most_connections = min(MOST_CONNECTIONS, most_descriptors() // 4)
+        #: Requests answered; it may lose a few, being counted by many threads.
+        self.answered = 0
+        self._threads: list[threading.Thread] = []
+        listener.setblocking(False)
+        self._epoll.register(listener.fileno(), _READ_ONCE)
+        self._epoll.register(self._wake, _READ_ONCE)
+
+    @property
+    def clients(self) -> int:
+        """Sessions of now."""
+        return len(self._sessions)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        start_new_thread(self._beat, ())
+        for number in range(ANSWERING_THREADS):
+            thread = threading.Thread(
+                target=self._serve, name=f"headrace-node-{number}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            self._bulletin.beat()
+
+    def wake(self) -> None:
+        """There are extents to call back; returns at once, from any thread."""
+        with self._lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Take no more requests, wait a while for those under way, and end every session."""
+        self._closing = True
+        self._ended.set()
+        self.wake()
+        until = time.monotonic() + DRAIN_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        with self._lock:
+            connections, self._connections = list(self._connections.values()), {}
+        for connection in connections:
+            self._end(connection)
+        with self._lock:  # nobody writes to what another may have by then
+            wake, self._wake = self._wake, -1
+        self._epoll.close()
+        os.close(wake)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        room = bytearray(MOST_PACKET_BYTES)
+        while not self._closing:
+            try:
+                events = self._epoll.poll(maxevents=1)
+            except (OSError, ValueError):
+                return
+            for descriptor, _ in events:
+                try:
+                    self._handle(descriptor, room)
+                except Exception:
+                    _log.exception("a client of the node could not be served")
+
+    def _handle(self, descriptor: int, room: bytearray) -> None:
+        if descriptor == self._wake:
+            self._call_back()
+            if self._closing:
+                self.wake_next()
+            self._epoll.modify(self._wake, _READ_ONCE)
+        elif descriptor == self._listener.fileno():
+            try:
+                self._accept()
+            finally:
+                self._epoll.modify(descriptor, _READ_ONCE)
+        else:
+            connection = self._connections.get(descriptor)
+            if connection is not None and self._has_turn(connection):
+                self._answer_in_turn(connection, room)
+
+    def _has_turn(self, connection: _Connection) -> bool:
+        """Whether it is this connection's turn now; a session's first needs none."""
+        session = connection.session
+        return session is None or connection.owner or session.turns.take(connection)
+
+    def _answer_in_turn(self, connection: _Connection, room: bytearray) -> None:
+        """Answer, and then who of the same session waited for it."""
+        following: _Connection | None = connection
+        while following is not None:
+            connection, session = following, following.session
+            counted = session is not None and not connection.owner
+            try:
+                if self._answer(connection, room):
+                    self._epoll.modify(connection.channel.socket.fileno(), _READ_ONCE)
+            finally:
+                following = session.turns.give() if session is not None and counted else None
+
+    def wake_next(self) -> None:
+        """The next thread that waits is to see that the end has come."""
+        self.wake()
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except BlockingIOError:
+            return  # it is gone already
+        except OSError:
+            time.sleep(ACCEPT_AGAIN_SECONDS)  # no descriptor is left; others close some
+            return
+        accepted.setblocking(False)
+        channel = Channel(accepted)
+        _, user = channel.peer()
+        refusal: HeadraceError | None = None
+        if user not in (0, os.geteuid()):
+            refusal = AccessRefused(
+                f"this node serves user {os.geteuid()}, and not user {user}",
+                hint="run a node of your own, or none: headrace works without",
+            )
+        elif len(self._connections) >= self._most_connections:
+            refusal = TooManyOpen(f"the node has {self._most_connections} connections already")
+        if refusal is not None:
+            self._refuse(channel, refusal)
+            return
+        with self._lock:
+            self._connections[accepted.fileno()] = _Connection(channel)
+        self._epoll.register(accepted.fileno(), _READ_ONCE)
+
+    def _refuse(self, channel: Channel, error: Exception) -> None:
+        with contextlib.suppress(BlockingIOError, Ended):
+            channel.send(m.encode(told_error(error)))
+        channel.close()
+
+    def _answer(self, connection: _Connection, room: bytearray) -> bool:
+        """Answer one packet; False where the connection ended."""
+        channel, lent, packet = connection.channel, None, memoryview(b"")
+        try:
+            packet, descriptors = channel.receive(room)
+            close_all(descriptors)  # nobody sends us any
+            try:
+                answer, lent = self._answered(connection, m.request_of(packet))
+                encoded = m.encode(answer)
+            except HeadraceError as error:
+                encoded = m.encode(told_error(error))
+            except ValueError as error:
+                wrong = ConfigError(f"the node was asked for nonsense: {error}")
+                encoded = m.encode(told_error(wrong))
+            except Exception as error:  # a fault of ours: who waits must learn of it
+                _log.exception("a request could not be answered")
+                encoded = m.encode(told_error(error))
+            self.answered += 1
+            channel.send(encoded, () if lent is None else lent.descriptors)
+        except BlockingIOError:
+            if not packet:
+                return True  # nothing to read after all
+            self._end(connection)  # it does not take its answer
+            return False
+        except Exception:
+            self._end(connection)
+            return False
+        finally:
+            if lent is not None:
+                lent.close()
+        return True
+
+    def _answered(
+        self, connection: _Connection, request: m.Request
+    ) -> tuple[m.Answer, Lent | None]:
+        if connection.session is not None:
+            return self._answers.answer(connection.session, request)
+        if isinstance(request, m.Join):
+            session = self._sessions.get(request.session)
+            if session is None:
+                raise ValueError(f"there is no session {request.session}")
+            connection.session = session
+            return m.Done(), None
+        if not isinstance(request, m.Hello):
+            raise ValueError("a connection begins with Hello or Join")
+        return self._begun(connection, request)
+
+    def _begun(self, connection: _Connection, hello: m.Hello) -> tuple[m.Answer, Lent]:
+        if hello.protocol != m.PROTOCOL:
+            older = "client" if hello.protocol < m.PROTOCOL else "node"
+            raise ConfigError(
+                f"the node is headrace {self._release} (protocol {m.PROTOCOL}) and the client is "
+                f"{hello.release} (protocol {hello.protocol})",
+                hint=f"upgrade the {older}",
+            )
+        if hello.fingerprint != self._fingerprint:
+            raise ConfigError("the node serves another configuration")
+        bulletin = Lent(descriptors=[self._bulletin.open_for_reading()])
+        with self._lock:
+            turns = Turns[_Connection](MOST_OF_A_SESSION)
+            session = Session(next(self._numbers), connection.channel, self._store, turns)
+            self._sessions[session.number] = session
+            connection.session, connection.owner = session, True
+        return m.Welcome(session.number, self._release), bulletin
+
+    def _call_back(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        numbers = self._called_back()
+        if numbers:
+            with self._lock:
+                sessions = list(self._sessions.values())
+            for session in sessions:
+                for number in numbers:
+                    session.call_back(number)
+
+    def _end(self, connection: _Connection) -> None:
+        with self._lock:
+            self._connections.pop(connection.channel.socket.fileno(), None)
+            session = connection.session if connection.owner else None
+            if session is not None:
+                self._sessions.pop(session.number, None)
+        connection.channel.close()
+        if session is not None:
+            session.end()

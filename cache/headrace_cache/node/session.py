@@ -1,0 +1,170 @@
+"""What one client of the node has: its open objects, its listings, and the extents lent to it.
+
+It ends with the connection that began it, however that ends; then everything is given back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Generic
+
+from headrace_cache.extents.extent_store import ExtentStore, Loan
+from headrace_cache.node.turns import Turns, Who
+from headrace_cache.reading.open_object import OpenObject
+from headrace_cache.wire.channel import MOST_DESCRIPTORS, Channel, Ended, close_all
+from headrace_cache.wire.messages import CallBack, ToldLoan, encode
+from headrace_namespace.entry import Entry
+from headrace_namespace.errors import TooManyOpen
+
+#: Open objects of one client; a Python job has some thousands at most.
+MOST_HANDLES = 65_536
+#: Listings under way of one client; the one that was asked for longest ago ends.
+MOST_LISTINGS = 64
+
+
+@dataclass(slots=True)
+class Lent:
+    """Loans on their way: as they are told, and the descriptors that go with them."""
+
+    told: list[ToldLoan] = field(default_factory=list[ToldLoan])
+    descriptors: list[int] = field(default_factory=list[int])
+
+    def close(self) -> None:
+        """They were sent, or could not be."""
+        close_all(self.descriptors)
+        self.descriptors.clear()
+
+
+class Session(Generic[Who]):
+    """One client. Safe to use from several threads."""
+
+    def __init__(
+        self, number: int, channel: Channel, store: ExtentStore, turns: Turns[Who]
+    ) -> None:
+        self.number = number
+        #: Of its connections, to be answered.
+        self.turns = turns
+        self._channel = channel
+        self._store = store
+        self._lock = threading.Lock()
+        self._handles: dict[int, OpenObject] = {}
+        self._listings: dict[int, Iterator[Entry]] = {}
+        self._numbers = itertools.count(1)
+        #: The extents that the client has mapped.
+        self.extents: set[int] = set()
+        self.ended = False
+
+    def keep(self, opened: OpenObject) -> int:
+        """A handle for an open object. Raises TooManyOpen."""
+        with self._lock:
+            if self.ended or len(self._handles) >= MOST_HANDLES:
+                raise TooManyOpen(
+                    f"this process has {MOST_HANDLES} objects open at the node",
+                    path=opened.path.text,
+                    hint="close some",
+                )
+            number = next(self._numbers)
+            self._handles[number] = opened
+            return number
+
+    def opened(self, handle: int) -> OpenObject:
+        """What a handle stands for. Raises ValueError."""
+        found = self._handles.get(handle)
+        if found is None:
+            raise ValueError(f"there is no handle {handle}")
+        return found
+
+    def close(self, handle: int) -> OpenObject | None:
+        """Forget a handle; what it stood for."""
+        with self._lock:
+            return self._handles.pop(handle, None)
+
+    def begin_listing(self, entries: Iterator[Entry]) -> int:
+        """A number to ask for more of a listing by."""
+        with self._lock:
+            if len(self._listings) >= MOST_LISTINGS:
+                del self._listings[next(iter(self._listings))]
+            number = next(self._numbers)
+            self._listings[number] = entries
+            return number
+
+    def take_listing(self, number: int) -> Iterator[Entry]:
+        """The listing, for one thread at a time. Raises ValueError where it ended."""
+        with self._lock:
+            found = self._listings.pop(number, None)
+        if found is None:
+            raise ValueError(f"there is no listing {number}: so many at once are kept not")
+        return found
+
+    def put_listing(self, number: int, entries: Iterator[Entry]) -> None:
+        """There may be more of it."""
+        with self._lock:
+            self._listings[number] = entries
+
+    def lend(self, opened: OpenObject, start: int, stop: int, *, bring: bool = True) -> Lent:
+        """Lend what holds a range; close what comes back when it was sent."""
+        lent = Lent()
+        with self._lock:  # so that no two answers take one extent for new
+            if self.ended:
+                return lent
+        try:
+            for loan in opened.lend(start, stop, self.extents, bring=bring):
+                self._tell(loan, lent)
+        except BaseException:
+            lent.close()
+            self.give_back([told.number for told in lent.told if told.new])
+            raise
+        return lent
+
+    def _tell(self, loan: Loan, lent: Lent) -> None:
+        number = loan.extent.number
+        new = loan.new
+        if new:
+            with self._lock:
+                known = number in self.extents or self.ended
+                self.extents.add(number)
+            if known:  # another answer lent it meanwhile
+                self._store.give_back(number)
+                new = False
+            elif len(lent.descriptors) >= MOST_DESCRIPTORS:
+                self.give_back([number])
+                return
+            else:
+                try:
+                    lent.descriptors.append(loan.extent.open_for_reading())
+                except OSError:  # this process has no descriptor left: the client reads past
+                    self.give_back([number])
+                    return
+        lent.told.append(ToldLoan(number, loan.start, loan.stop, loan.shift, loan.complete, new))
+
+    def give_back(self, extents: Sequence[int]) -> None:
+        """The client let go of these extents; others than its own are passed over."""
+        for number in extents:
+            with self._lock:
+                if number not in self.extents:
+                    continue
+                self.extents.discard(number)
+            self._store.give_back(number)
+
+    def call_back(self, number: int) -> None:
+        """Ask the client to give an extent back, if it has it; returns at once."""
+        if number in self.extents:
+            # One that does not listen is asked again, or its end gives all back.
+            with suppress(BlockingIOError, Ended):
+                self._channel.send(encode(CallBack([number])))
+
+    def end(self) -> None:
+        """Give everything back."""
+        with self._lock:
+            self.ended = True
+            handles, self._handles = list(self._handles.values()), {}
+            self._listings.clear()
+            extents, self.extents = self.extents, set()
+        for opened in handles:
+            opened.close()
+        for number in extents:
+            self._store.give_back(number)

@@ -1,0 +1,36 @@
+"""Turns: so many at once, and who comes then waits in line without a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+Who = TypeVar("Who")
+
+
+class Turns(Generic[Who]):
+    """Safe to use from many threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._waiting: deque[Who] = deque()
+
+    def take(self, who: Who) -> bool:
+        """Whether it is `who`'s turn; else it stands in line, and comes out of `give`."""
+        with self._lock:
+            if self._taken >= self._most:
+                self._waiting.append(who)
+                return False
+            self._taken += 1
+            return True
+
+    def give(self) -> Who | None:
+        """A turn is over: who has it next, if somebody waits."""
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._taken -= 1
+            return None

@@ -1,0 +1,1 @@
+"""The cache of another process, as a `CacheService`."""

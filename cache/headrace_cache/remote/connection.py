@@ -1,0 +1,333 @@
+"""A client's connections to its node, and the memory that the node has lent it.
+
+The first connection carries the session, and on it the node calls extents back; a thread listens
+there. The others carry one request at a time each, for as many threads as ask at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from _thread import start_new_thread
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from mmap import mmap
+from pathlib import Path
+from typing import TypeVar
+
+from headrace_cache.backing import map_for_reading
+from headrace_cache.wire import messages as m
+from headrace_cache.wire.bulletin import PostedBulletin
+from headrace_cache.wire.channel import (
+    MOST_PACKET_BYTES,
+    Channel,
+    close_all,
+    connected,
+)
+from headrace_cache.wire.values import error_of
+from headrace_namespace.errors import HeadraceError, StoreAnswerWrong
+from headrace_namespace.offload import WAIT_SECONDS
+
+Answer = TypeVar("Answer", bound=m.Answer)
+
+#: How long a node may take to take a connection, and to begin a session.
+CONNECT_SECONDS = 2.0
+#: After so long without an answer the node is asked whether it lives.
+ALIVE_SECONDS = 5.0
+#: Connections kept for the next requests; more are made while more threads ask at once.
+MOST_KEPT = 32
+#: Extents remembered that were called back before they came; one that is forgotten is called back
+#: again.
+MOST_EARLY = 1024
+#: Handles that were closed and are told with the next open.
+MOST_CLOSED = 64
+
+
+class LentExtent:
+    """Memory of the node's, mapped here for reading."""
+
+    __slots__ = ("mapping",)
+
+    def __init__(self, mapping: mmap) -> None:
+        self.mapping = mapping
+
+
+class NodeGone(ConnectionError):
+    """The node has ended, or never was."""
+
+
+class NodeConnection:
+    """One session with a node. Safe to use from many threads, not across a fork."""
+
+    def __init__(self, socket_file: Path, release: str, fingerprint: str) -> None:
+        """Raises NodeGone where none is there, and ConfigError where it serves others."""
+        self._file = socket_file
+        self._lock = threading.Lock()
+        self._free: list[tuple[Channel, bytearray]] = []
+        self._extents: dict[int, LentExtent] = {}
+        #: Called back before the answer that lends them came.
+        self._early: set[int] = set()
+        #: Handles to let go of with the next open.
+        self._closed: deque[m.Closed] = deque()
+        self.gone = False
+        try:
+            first = connected(socket_file, CONNECT_SECONDS)
+        except OSError as error:
+            raise NodeGone(f"no node listens at {socket_file}: {error}") from error
+        self._first = first
+        try:
+            _, user = first.peer()
+            if user not in (0, os.geteuid()):
+                raise NodeGone(f"who listens at {socket_file} is user {user}, and not this one")
+            hello = m.Hello(m.PROTOCOL, release, fingerprint)
+            welcome, descriptors = self._exchange(first, bytearray(MOST_PACKET_BYTES), hello)
+            if not isinstance(welcome, m.Welcome) or len(descriptors) != 1:
+                close_all(descriptors)
+                raise StoreAnswerWrong(f"what listens at {socket_file} is no node")
+            self.bulletin = PostedBulletin(descriptors[0])
+        except OSError as error:
+            first.close()
+            raise NodeGone(f"the node at {socket_file} does not answer: {error}") from error
+        except BaseException:
+            first.close()
+            raise
+        self.release = welcome.release
+        self._session = welcome.session
+        first.socket.settimeout(None)
+        self._listener = threading.Thread(
+            target=self._listen, name="headrace-node-calls", daemon=True
+        )
+        self._listener.start()
+
+    def ask(self, request: m.Request, kind: type[Answer]) -> Answer:
+        """The node's answer, of the kind that the table says; what came with it is mapped. Raises
+        what the node says, and NodeGone."""
+        channel, room = self._channel()
+        try:
+            answer, descriptors = self._exchange(channel, room, request)
+        except OSError as error:
+            channel.close()
+            self._lost()
+            raise NodeGone(f"the node has ended: {error}") from error
+        except BaseException:
+            # Interrupted: the answer still comes, and what it lends must be known here.
+            start_new_thread(self._drain, (channel, room, request))
+            raise
+        with self._lock:
+            kept = len(self._free) < MOST_KEPT and not self.gone
+            if kept:
+                self._free.append((channel, room))
+        if not kept:
+            channel.close()
+        if isinstance(answer, m.Opened | m.Brought):
+            self._map(answer.loans, descriptors)
+        elif descriptors:
+            close_all(descriptors)
+        if isinstance(answer, kind):
+            return answer
+        if isinstance(answer, m.Failed):
+            raise error_of(answer)
+        raise StoreAnswerWrong(f"the node answers {type(answer).__name__} to {request!r}")
+
+    def open(self, path: bytes, max_age: float | None) -> m.Opened:
+        """Open an object; what was closed before is let go of. Raises as `ask`."""
+        return self.ask(m.Open(path, max_age, self._take_closed()), m.Opened)
+
+    def close_handle(self, handle: int, hits: int, served: int) -> None:
+        """Let go of a handle, with the next open or when there are `MOST_CLOSED`. Raises as
+        `ask`."""
+        self._closed.append(m.Closed(handle, hits, served))
+        if len(self._closed) >= MOST_CLOSED:
+            self.ask(m.Close(self._take_closed()), m.Done)
+
+    def forget_handle(self, handle: int, hits: int, served: int) -> None:
+        """As `close_handle`, for finalizers: it takes no lock, and asks nobody."""
+        self._closed.append(m.Closed(handle, hits, served))
+
+    def _take_closed(self) -> list[m.Closed]:
+        taken: list[m.Closed] = []
+        with suppress(IndexError):
+            while len(taken) < MOST_CLOSED:
+                taken.append(self._closed.popleft())
+        return taken
+
+    def extent(self, number: int) -> LentExtent | None:
+        """Memory that was lent; None where it was called back meanwhile."""
+        return self._extents.get(number)
+
+    def close(self) -> None:
+        """End the session; the node takes back what it has lent. Views in use keep their memory."""
+        if self._closed and not self.gone:
+            with suppress(NodeGone, HeadraceError):
+                self.ask(m.Close(self._take_closed()), m.Done)
+        self._lost()
+        for extent in self._extents.values():
+            _unmapped(extent)
+
+    def abandon_in_child(self) -> None:
+        """After a fork: the parent's session is not ours, nor is what it was lent."""
+        self.gone = True
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        for channel, _ in self._free:
+            channel.close()
+        self._first.close()
+        for extent in self._extents.values():
+            _unmapped(extent)
+
+    def _exchange(
+        self, channel: Channel, room: bytearray, request: m.Request
+    ) -> tuple[m.Answer, list[int]]:
+        channel.send(m.encode(request))
+        packet, descriptors = self._received(channel, room)
+        try:
+            answer = m.answer_of(packet)
+        except BaseException:
+            close_all(descriptors)
+            raise
+        if isinstance(answer, m.Failed) and isinstance(request, m.Hello):
+            close_all(descriptors)
+            raise error_of(answer)
+        return answer, descriptors
+
+    def _drain(self, channel: Channel, room: bytearray, request: m.Request) -> None:
+        """Take the answer that nobody waits for any more."""
+        try:
+            packet, descriptors = self._received(channel, room)
+            answer = m.answer_of(packet)
+            if isinstance(answer, m.Opened | m.Brought):
+                self._map(answer.loans, descriptors)
+            else:
+                close_all(descriptors)
+            if isinstance(answer, m.Opened):
+                self._closed.append(m.Closed(answer.handle, 0, 0))
+        except (OSError, StoreAnswerWrong):
+            self._lost()
+        finally:
+            channel.close()
+
+    def _received(self, channel: Channel, room: bytearray) -> tuple[memoryview, list[int]]:
+        """The next packet; a store may be slow, as long as the node lives: one that was stopped
+        keeps its connections, and its heart stands still. Raises OSError, StoreAnswerWrong."""
+        if channel is self._first:
+            return channel.receive(room)
+        until = time.monotonic() + WAIT_SECONDS
+        while True:
+            beats = self.bulletin.numbers[1]
+            try:
+                return channel.receive(room)
+            except TimeoutError:
+                if time.monotonic() > until or self.bulletin.numbers[1] == beats:
+                    raise
+
+    def _channel(self) -> tuple[Channel, bytearray]:
+        with self._lock:
+            if self.gone:
+                raise NodeGone("the node has ended")
+            if self._free:
+                return self._free.pop()
+        try:
+            channel = connected(self._file, CONNECT_SECONDS)
+        except OSError as error:
+            raise NodeGone(f"the node takes no connection: {error}") from error
+        room = bytearray(MOST_PACKET_BYTES)
+        try:
+            channel.send(m.encode(m.Join(self._session)))
+            packet, descriptors = channel.receive(room)
+            close_all(descriptors)
+            joined = m.answer_of(packet)
+            if not isinstance(joined, m.Done):
+                raise StoreAnswerWrong("the node does not take the connection")
+            channel.socket.settimeout(ALIVE_SECONDS)
+        except (OSError, StoreAnswerWrong) as error:
+            channel.close()
+            raise NodeGone(f"the node takes no connection: {error}") from error
+        return channel, room
+
+    def _map(self, loans: Sequence[m.ToldLoan], descriptors: list[int]) -> None:
+        """Map what is new among the loans."""
+        unmapped: list[int] = []
+        try:
+            for loan in loans:
+                if loan.new:
+                    descriptor = descriptors.pop(0)
+                    try:
+                        extent = LentExtent(map_for_reading(descriptor))
+                    except OSError:  # no mapping left to be had: it is read past
+                        unmapped.append(loan.number)
+                        continue
+                    finally:
+                        os.close(descriptor)
+                    with self._lock:
+                        early = loan.number in self._early
+                        self._early.discard(loan.number)
+                        self._extents[loan.number] = extent
+                    if early:
+                        self._give_back([loan.number])
+        except IndexError:
+            raise StoreAnswerWrong("the node lends memory and does not hand it over") from None
+        finally:
+            close_all(descriptors)
+        if unmapped:
+            self._tell_given_back(unmapped)
+
+    def _listen(self) -> None:
+        """Give back what is called back, until the session ends."""
+        room = bytearray(MOST_PACKET_BYTES)
+        while True:
+            try:
+                packet, descriptors = self._first.receive(room)
+                close_all(descriptors)
+                answer = m.answer_of(packet)
+            except (OSError, ValueError, StoreAnswerWrong):
+                break
+            if isinstance(answer, m.CallBack):
+                self._give_back(answer.numbers)
+        self._lost()
+
+    def _give_back(self, numbers: Sequence[int]) -> None:
+        """Unmap these extents where nobody reads them, and tell the node."""
+        told: list[int] = []
+        for number in numbers:
+            with self._lock:
+                extent = self._extents.get(number)
+                if extent is None:
+                    if len(self._early) >= MOST_EARLY:
+                        self._early.clear()
+                    self._early.add(number)
+                    continue
+                if _unmapped(extent):
+                    del self._extents[number]
+                    told.append(number)
+        if told:
+            self._tell_given_back(told)
+
+    def _tell_given_back(self, numbers: list[int]) -> None:
+        """The node's answer is a `Done`, which the listening thread passes over."""
+        try:
+            self._first.send(m.encode(m.GiveBack(numbers)))
+        except OSError:
+            self._lost()
+
+    def _lost(self) -> None:
+        with self._lock:
+            if self.gone:
+                return
+            self.gone = True
+            free, self._free = self._free, []
+        for channel, _ in free:
+            channel.close()
+        with suppress(OSError):
+            self._first.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that listens
+        self._first.close()
+
+
+def _unmapped(extent: LentExtent) -> bool:
+    """Whether its memory was let go: not while somebody holds a view of it."""
+    try:
+        extent.mapping.close()
+    except BufferError:
+        return False
+    return True

@@ -1,0 +1,281 @@
+"""One object open at the node: read from memory that the node has lent, without a call.
+
+As in `reading.open_object`, a read that finds its bytes in a complete span is one slice of a
+mapping; the rest asks the node.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+
+from headrace_cache.remote.connection import LentExtent, NodeConnection, NodeGone
+from headrace_cache.service import OpenObject
+from headrace_cache.wire import messages as m
+from headrace_cache.wire.values import path_of, version_of
+from headrace_namespace.errors import VersionGone
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.path import NamespacePath
+
+#: A long read asks for its bytes in pieces of this size.
+PIECE_BYTES = 32 << 20
+#: What was lent may be called back before it was read; more often is a node without room.
+MOST_TRIES = 3
+
+
+class _Span:
+    """A part of the object in lent memory, and which run of it is known to be there."""
+
+    __slots__ = ("extent", "high", "low", "shift")
+
+    def __init__(self, extent: LentExtent, shift: int, low: int, high: int) -> None:
+        self.extent = extent
+        self.shift = shift
+        self.low = low
+        self.high = high
+
+
+class NodeObject:
+    """One version of one object, pinned at open. Safe to use from several threads."""
+
+    __slots__ = (
+        "_closed",
+        "_connection",
+        "_edition",
+        "_handle",
+        "_hits",
+        "_home",
+        "_numbers",
+        "_other",
+        "_restricted",
+        "_served",
+        "_size",
+        "_span",
+        "_spans",
+        "path",
+        "version",
+    )
+
+    def __init__(
+        self,
+        home: Callable[[NamespacePath], OpenObject],
+        connection: NodeConnection,
+        told: m.Opened,
+    ) -> None:
+        """`home` opens it anew, where the node is gone."""
+        self._home = home
+        self._connection = connection
+        self._handle = told.handle
+        #: The path it was opened by, and exactly which bytes every read gives.
+        self.path: NamespacePath = path_of(told.path)
+        self.version: ObjectVersion = version_of(told.version)
+        self._size = self.version.size
+        self._restricted = told.restricted
+        self._numbers = connection.bulletin.numbers
+        self._edition = told.edition
+        self._hits = 0
+        self._served = 0
+        self._closed = False
+        #: Where it was opened anew.
+        self._other: OpenObject | None = None
+        #: The part that is read now, and all that were lent, by where in the object they begin.
+        self._span: _Span | None = None
+        self._spans: dict[int, _Span] = {}
+        for loan in told.loans:
+            self._enter(loan, 0, 0)
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the policy keeps its bytes from every disk."""
+        return self._restricted if self._other is None else self._other.restricted
+
+    def read_at(self, start: int, stop: int) -> bytes:
+        """The bytes from `start` to `stop` (exclusive); fewer only at the object's end."""
+        if self._numbers[0] == self._edition and not self._connection.gone:
+            span = self._span
+            if span is None or not span.low <= start <= stop <= span.high:
+                span = self._other_span(start)
+            if span is not None and start <= stop <= span.high:
+                # The warm path: one slice of the mapping.
+                shift = span.shift
+                try:
+                    piece = span.extent.mapping[shift + start : shift + stop]
+                except ValueError:
+                    self._span = None  # it was called back
+                else:
+                    self._span = span
+                    self._hits += 1
+                    self._served += stop - start
+                    return piece
+        start, stop = self._bounds(start, stop)
+        if self._other is not None:
+            return self._other.read_at(start, stop)
+        whole = io.BytesIO()
+        for begin in range(start, stop, PIECE_BYTES):
+            gathered = bytearray(min(stop - begin, PIECE_BYTES))
+            with memoryview(gathered) as target:
+                self._gather(begin, begin + len(gathered), target)
+            whole.write(gathered)
+        return whole.getvalue()
+
+    def read_into(self, start: int, target: memoryview) -> int:
+        """Fill `target` from `start` on; the number of bytes, fewer only at the object's end."""
+        start, stop = self._bounds(start, start + len(target))
+        with target[: stop - start] as part:
+            self._gather(start, stop, part)
+        return stop - start
+
+    def view(self, start: int, stop: int) -> memoryview | bytes:
+        """The same bytes without a copy where they lie in one piece of memory."""
+        start, stop = self._bounds(start, stop)
+        if self._other is not None:
+            return self._other.view(start, stop)
+        span = self._found(start, stop)
+        if span is not None and span.low <= start and stop <= span.high:
+            try:
+                with memoryview(span.extent.mapping) as whole:
+                    view = whole[span.shift + start : span.shift + stop]
+            except ValueError:
+                pass  # it was called back just now
+            else:
+                self._served += stop - start
+                return view
+        return self.read_at(start, stop)
+
+    def warm(self, start: int, stop: int) -> int:
+        """Bring a range into the cache; the bytes that had to be fetched from the store."""
+        start, stop = self._bounds(start, stop)
+        try:
+            if self._other is None:
+                asked = m.Warm(self._handle, start, stop)
+                return self._connection.ask(asked, m.Number).value
+        except NodeGone:
+            pass
+        return self._anew().warm(start, stop)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self._other is None:
+            self._connection.forget_handle(self._handle, self._hits, self._served)
+
+    def close(self) -> None:
+        """Let go; later reads raise ValueError."""
+        if self._closed:
+            return
+        self._closed = True
+        self._span = None
+        self._spans.clear()
+        if self._other is not None:
+            self._other.close()
+        elif not self._connection.gone:
+            with suppress(NodeGone):
+                self._connection.close_handle(self._handle, self._hits, self._served)
+
+    def _bounds(self, start: int, stop: int) -> tuple[int, int]:
+        if self._closed:
+            raise ValueError(f"read of a closed object: {self.path}")
+        start = min(max(start, 0), self._size)
+        return start, min(max(stop, start), self._size)
+
+    def _gather(self, start: int, stop: int, target: memoryview) -> None:
+        """Fill `target`, piece by piece of what is lent, and what memory cannot hold by packets."""
+        done = start
+        tries = MOST_TRIES
+        while done < stop:
+            if self._other is not None:
+                with target[done - start :] as rest:
+                    self._other.read_into(done, rest)
+                return
+            span = self._found(done, min(stop, done + PIECE_BYTES))
+            if span is None or not span.low <= done < span.high:
+                done += self._read_past(done, stop, target, done - start)
+                continue
+            end = min(stop, span.high)
+            try:
+                with memoryview(span.extent.mapping) as whole:
+                    target[done - start : end - start] = whole[span.shift + done : span.shift + end]
+            except ValueError:  # it was called back just now
+                self._span = None
+                tries -= 1
+                if not tries:
+                    done += self._read_past(done, stop, target, done - start)
+                    tries = MOST_TRIES
+                continue
+            self._served += end - done
+            done = end
+
+    def _read_past(self, start: int, stop: int, target: memoryview, at: int) -> int:
+        """One packet of bytes; how many."""
+        if self._other is not None:
+            return 0
+        stop = min(stop, start + m.MOST_PAST_BYTES)
+        try:
+            asked = m.ReadPast(self._handle, start, stop)
+            data = self._connection.ask(asked, m.Bytes).data
+        except NodeGone:
+            self._anew()
+            return 0
+        target[at : at + len(data)] = data  # counted where it was read
+        return len(data)
+
+    def _found(self, start: int, stop: int) -> _Span | None:
+        """A span with the byte at `start`, of now's policy, brought where it is not known."""
+        span = self._span
+        if self._numbers[0] == self._edition and not self._connection.gone:
+            if span is None or not span.low <= start < span.high:
+                span = self._other_span(start)
+            if span is not None:
+                if stop <= span.high:
+                    self._hits += 1
+                self._span = span
+                return span
+        else:
+            self._spans.clear()
+        if stop <= start:
+            return None
+        try:
+            brought = self._connection.ask(m.Bring(self._handle, start, stop), m.Brought)
+        except NodeGone:
+            self._anew()
+            return None
+        self._edition, self._restricted, self._span = brought.edition, brought.restricted, None
+        for loan in reversed(brought.loans):
+            self._enter(loan, start, stop)
+        return self._span
+
+    def _other_span(self, start: int) -> _Span | None:
+        """A part that was lent before, and has the byte at `start`."""
+        for begin, span in tuple(self._spans.items()):
+            if span.low <= start < span.high:
+                if not span.extent.mapping.closed:
+                    return span
+                self._spans.pop(begin, None)
+        return None
+
+    def _enter(self, loan: m.ToldLoan, start: int, stop: int) -> None:
+        """Read from this loan from now on; bytes `start` to `stop` of it are there at least."""
+        extent = self._connection.extent(loan.number)
+        if extent is not None:
+            low = loan.start if loan.complete else max(start, loan.start)
+            high = loan.stop if loan.complete else min(stop, loan.stop)
+            known = self._spans.get(loan.start)
+            if known is None or known.extent is not extent:
+                known = _Span(extent, loan.shift, low, high)
+            if low <= known.high and known.low <= high:  # what is there stays there
+                low, high = min(low, known.low), max(high, known.high)
+            self._span = self._spans[loan.start] = _Span(extent, loan.shift, low, high)
+
+    def _anew(self) -> OpenObject:
+        """The same version, opened without the node that is gone. Raises VersionGone."""
+        if self._other is None:
+            other = self._home(self.path)
+            if other.version != self.version:
+                other.close()
+                raise VersionGone(
+                    f"{self.path} was replaced, and the node that held its version is gone",
+                    path=self.path.text,
+                    hint="open it again",
+                )
+            self._span, self._other = None, other
+            self._spans.clear()
+        return self._other

@@ -1,0 +1,354 @@
+"""The cache of this host's node, as a `CacheService`; without the node, a cache of this process.
+
+What is read goes through the node, which owns memory and SSD for all. What is written goes from
+this process to its store, with its own credentials, and the node is told. When the node ends, opens
+go on through a cache of this process, with one warning, until a node is there again; what is open
+goes on from the memory that it has, and then likewise.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from headrace_cache.policy.explanation import PolicyExplanation
+from headrace_cache.remote.connection import NodeConnection, NodeGone
+from headrace_cache.remote.node_object import NodeObject
+from headrace_cache.remote.node_writer import NodeWriter
+from headrace_cache.service import (
+    CacheService,
+    OpenObject,
+    OpenWriter,
+    Status,
+    Totals,
+    Why,
+)
+from headrace_cache.wire import messages as m
+from headrace_cache.wire import values as v
+from headrace_namespace.clock import Clock
+from headrace_namespace.declaration import MountDeclaration
+from headrace_namespace.entry import Entry
+from headrace_namespace.errors import ConfigError, HeadraceError
+from headrace_namespace.freshness import Freshness
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.mount_table import Mount
+from headrace_namespace.path import NamespacePath
+
+_log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer", bound=m.Answer)
+
+#: How long a node that is gone is not looked for again.
+RETRY_SECONDS = 2.0
+#: Changed paths kept to tell a node of that is not there now.
+MOST_UNTOLD = 100_000
+
+
+class NodeService:
+    """The tree, read through the node's cache. Safe to use from many threads and forks."""
+
+    def __init__(
+        self,
+        socket_file: Path,
+        release: str,
+        fingerprint: str,
+        own: Callable[[], CacheService],
+        clock: Clock,
+    ) -> None:
+        """`own` opens a cache of this process. Raises NodeGone where no node is there, and
+        ConfigError where it serves another configuration or speaks another protocol."""
+        self._file = socket_file
+        self._hello = (release, fingerprint)
+        self._open_own = own
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._own: CacheService | None = None
+        self._closed = False
+        self._retry_at = 0.0
+        #: Paths that were changed and of which the node was not told. It forgets what it knew when
+        #: it ends, so that the oldest matter least.
+        self._untold: deque[bytes] = deque(maxlen=MOST_UNTOLD)
+        self._connection: NodeConnection | None = self._connected()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return not self._closed
+
+    def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
+        """What `path` is."""
+        asked = m.Stat(v.told_path(path), v.told_age(freshness))
+        found = self._asked(asked, m.Found)
+        return self.own().stat(path, freshness) if found is None else v.entry_of(found.entry)
+
+    def list(self, path: NamespacePath) -> Iterator[Entry]:
+        """The children of a folder, streamed."""
+        given: set[str] = set()
+        node = self._node()
+        if node is not None:
+            try:
+                for entry in self._listed(node, path):
+                    given.add(entry.path.text)
+                    yield entry
+            except NodeGone as error:
+                self._lost(error)
+            else:
+                return
+        for entry in self.own().list(path):
+            if entry.path.text not in given:
+                yield entry
+
+    def _listed(self, node: NodeConnection, path: NamespacePath) -> Iterator[Entry]:
+        """What the node lists. Raises NodeGone too."""
+        listed = node.ask(m.List(v.told_path(path)), m.Listed)
+        try:
+            while True:
+                for told in listed.entries:
+                    yield v.entry_of(told)
+                if listed.listing is None:
+                    return
+                listed = node.ask(m.ListMore(listed.listing, stop=False), m.Listed)
+        finally:
+            if listed.listing is not None and not node.gone:
+                with suppress(HeadraceError, NodeGone):  # it has ended then
+                    node.ask(m.ListMore(listed.listing, stop=True), m.Listed)
+
+    def open(self, path: NamespacePath, freshness: Freshness | None = None) -> OpenObject:
+        """The object, its version pinned."""
+        node = self._node()
+        if node is not None:
+            try:
+                told = node.open(v.told_path(path), v.told_age(freshness))
+                return NodeObject(self._opened_anew, node, told)
+            except NodeGone as error:
+                self._lost(error)
+        return self.own().open(path, freshness)
+
+    def explain(self, path: NamespacePath) -> PolicyExplanation:
+        """What the policy decides of `path`, and why."""
+        told = self._asked(m.Explain(v.told_path(path)), m.Explained)
+        return self.own().explain(path) if told is None else v.explanation_of(told)
+
+    def create(
+        self, path: NamespacePath, *, exclusive: bool = False, if_version: str | None = None
+    ) -> OpenWriter:
+        """Write an object anew, or in place of what is there."""
+        writer = self.own().create(path, exclusive=exclusive, if_version=if_version)
+        return NodeWriter(writer, self._changed)
+
+    def append(self, path: NamespacePath) -> OpenWriter:
+        """Write an object that begins with what is there now."""
+        return NodeWriter(self.own().append(path), self._changed)
+
+    def copy(
+        self, source: NamespacePath, target: NamespacePath, *, exclusive: bool = False
+    ) -> ObjectVersion:
+        """Copy one object; the new version."""
+        try:
+            return self.own().copy(source, target, exclusive=exclusive)
+        finally:
+            self._changed(target)
+
+    def rename(self, source: NamespacePath, target: NamespacePath) -> bool:
+        """Give a file or folder another name in one step; False where that cannot be."""
+        try:
+            return self.own().rename(source, target)
+        finally:
+            self._changed(source, target)
+
+    def lies_in(self, path: NamespacePath, folder: NamespacePath) -> bool:
+        """Whether what is written to `path` comes to lie in `folder`, by whatever names."""
+        return self.own().lies_in(path, folder)
+
+    def delete(self, paths: Sequence[NamespacePath]) -> Mapping[NamespacePath, HeadraceError]:
+        """Delete objects; what went wrong, by path."""
+        try:
+            return self.own().delete(paths)
+        finally:
+            self._changed(*paths)
+
+    def make_folder(
+        self, path: NamespacePath, *, exist_ok: bool = False, like: NamespacePath | None = None
+    ) -> None:
+        """Make a folder, and those above it."""
+        try:
+            self.own().make_folder(path, exist_ok=exist_ok, like=like)
+        finally:
+            self._changed(path)
+
+    def remove_folder(self, path: NamespacePath) -> None:
+        """Remove an empty folder."""
+        try:
+            self.own().remove_folder(path)
+        finally:
+            self._changed(path)
+
+    def drop(self, path: NamespacePath) -> int:
+        """Forget what the cache holds of the object's version of now; how many bytes."""
+        told = self._asked(m.Drop(v.told_path(path)), m.Number)
+        return self.own().drop(path) if told is None else told.value
+
+    def pin(self, path: NamespacePath) -> int:
+        """Bring the object into the SSD tier whole and keep it there; its bytes."""
+        told = self._asked(m.Pin(v.told_path(path)), m.Number)
+        return self.own().pin(path) if told is None else told.value
+
+    def unpin(self, path: NamespacePath) -> int:
+        """Let a pinned object leave again when its turn comes; its bytes, 0 if it was not."""
+        told = self._asked(m.Unpin(v.told_path(path)), m.Number)
+        return self.own().unpin(path) if told is None else told.value
+
+    def why(self, path: NamespacePath) -> Why:
+        """Why the object's bytes are where they are."""
+        told = self._asked(m.AskWhy(v.told_path(path)), m.ToldWhy)
+        return self.own().why(path) if told is None else v.why_of(told)
+
+    def mounts(self) -> Sequence[Mount]:
+        """The mount table."""
+        told = self._asked(m.AskMounts(), m.Mounts)
+        return self.own().mounts() if told is None else [v.mount_of(each) for each in told.mounts]
+
+    def add_mount(
+        self, declaration: MountDeclaration, *, over: bool = False, checked: bool = True
+    ) -> Sequence[Mount]:
+        """Mount a store, for every process, the node too; the others that may reach its objects."""
+        return self.own().add_mount(declaration, over=over, checked=checked)
+
+    def remove_mount(self, path: NamespacePath) -> None:
+        """Undo `add_mount`."""
+        self.own().remove_mount(path)
+
+    def status(self) -> Status:
+        """What the node holds and has done."""
+        told = self._asked(m.AskStatus(), m.ToldStatus)
+        return self.own().status() if told is None else told.status
+
+    def totals(self) -> Totals:
+        """What all processes that share the cache folder have done."""
+        told = self._asked(m.AskTotals(), m.ToldTotals)
+        return self.own().totals() if told is None else told.totals
+
+    def flush(self) -> None:
+        """Return when the next process will find warm what was read and may be kept."""
+        if self._own is not None:
+            self._own.flush()
+        self._asked(m.Flush(), m.Done)
+
+    def close(self) -> None:
+        """Let go of the node, and of what this process has by itself."""
+        with self._lock:
+            self._closed = True
+            node, self._connection = self._connection, None
+            own, self._own = self._own, None
+        if node is not None:
+            node.close()
+        if own is not None:
+            own.close()
+
+    def after_fork_in_child(self) -> None:
+        """The session is the parent's: begin one of our own at the next use."""
+        self._lock = threading.Lock()
+        node, self._connection = self._connection, None
+        self._retry_at = 0.0
+        if node is not None:
+            node.abandon_in_child()
+        if self._own is not None:
+            self._own.after_fork_in_child()
+
+    def own(self) -> CacheService:
+        """A cache of this process, for what the node does not do, or cannot now."""
+        with self._lock:
+            if self._closed:
+                raise ConfigError("this headrace service was closed", hint="connect again")
+            if self._own is None:
+                self._own = self._open_own()
+            return self._own
+
+    def _connected(self) -> NodeConnection:
+        return NodeConnection(self._file, *self._hello)
+
+    def _node(self) -> NodeConnection | None:
+        """The session of now; None where there is no node."""
+        node = self._connection
+        if node is not None and not node.gone:
+            return node
+        with self._lock:
+            if self._closed:
+                raise ConfigError("this headrace service was closed", hint="connect again")
+            node = self._connection
+            if node is not None and not node.gone:
+                return node
+            if self._clock.monotonic() < self._retry_at:
+                return None
+            try:
+                self._connection = found = self._connected()
+            except (NodeGone, HeadraceError) as error:
+                found = None
+                self._retry_at = self._clock.monotonic() + RETRY_SECONDS
+                if node is not None:
+                    _log.warning("%s; going on with a cache of this process", error)
+                self._connection = None
+        if found is not None and self._untold:
+            try:
+                self._tell(found)
+            except NodeGone as error:
+                self._lost(error)
+                return None
+        return found
+
+    def _asked(self, request: m.Request, kind: type[Answer]) -> Answer | None:
+        """The node's answer; None where there is no node."""
+        node = self._node()
+        if node is None:
+            return None
+        try:
+            return node.ask(request, kind)
+        except NodeGone as error:
+            self._lost(error)
+            return None
+
+    def _lost(self, error: NodeGone) -> None:
+        """The node has ended under a request."""
+        with self._lock:
+            if self._connection is not None and self._connection.gone:
+                self._connection = None
+                self._retry_at = self._clock.monotonic() + RETRY_SECONDS
+                _log.warning("%s; going on with a cache of this process", error)
+
+    def _opened_anew(self, path: NamespacePath) -> OpenObject:
+        return self.open(path)
+
+    def _changed(self, *paths: NamespacePath) -> None:
+        """Tell the node that this process has changed what is at these paths; when there is one
+        again, where there is none now."""
+        with self._lock:
+            self._untold.extend(v.told_path(path) for path in paths)
+        node = self._node()
+        if node is None:
+            return
+        with suppress(HeadraceError):  # what the store said of the change matters more
+            try:
+                self._tell(node)
+            except NodeGone as error:
+                self._lost(error)
+
+    def _tell(self, node: NodeConnection) -> None:
+        """Tell of all changes that the node does not know. Raises NodeGone."""
+        while self._untold:
+            with self._lock:
+                part: list[bytes] = []
+                taken = 0
+                while self._untold and taken < m.MOST_LISTED_BYTES:
+                    part.append(self._untold.popleft())
+                    taken += len(part[-1]) + 8
+            try:
+                node.ask(m.Changed(part), m.Done)
+            except NodeGone:
+                with self._lock:
+                    self._untold.extendleft(reversed(part))
+                raise

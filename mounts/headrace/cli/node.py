@@ -1,0 +1,53 @@
+"""`node`: one cache for every process of this host."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+import click
+
+from headrace.cli.call import Call, pass_call
+from headrace.cli.commands import Described
+from headrace.cli.exit_codes import WORKING
+from headrace.cli.streams import complain
+
+
+@click.command(
+    cls=Described,
+    examples=("headrace node", "headrace --config /etc/headrace/headrace.toml node"),
+    codes=WORKING,
+)
+@pass_call
+def node(call: Call) -> None:
+    """Run the node: one cache in memory for all jobs of this host.
+
+    It serves the jobs of its configuration, and stays in the foreground until SIGTERM or Ctrl-C,
+    answers what is under way, and ends. Jobs find it by its socket when they connect; without it
+    each has a cache of its own. Under systemd it says when it is ready (Type=notify), tells the
+    watchdog that it lives, and takes the socket that systemd listens on.
+    """
+    from headrace_cache.node.daemon import ServiceManager
+    from headrace_mounts.connect import open_node
+
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    manager = ServiceManager(os.environ)
+    running = open_node(call.config)
+    try:
+        complain(f"node: serving at {running.socket_file}; end it with Ctrl-C or SIGTERM")
+        manager.tell("READY=1")
+        # Not for ever: a signal may be taken by another thread, and is seen when this one wakes.
+        while not ended.wait(min(1.0, manager.watchdog_seconds or 1.0)):
+            manager.tell("WATCHDOG=1")
+        manager.tell("STOPPING=1")
+        complain("node: ending")
+    finally:
+        running.close()
