@@ -164,8 +164,6 @@ class NodeConnection:
             with suppress(NodeGone, HeadraceError):
                 self.ask(m.Close(self._take_closed()), m.Done)
         self._lost()
-        for extent in self._extents.values():
-            _unmapped(extent)
 
     def abandon_in_child(self) -> None:
         """After a fork: the parent's session is not ours, nor is what it was lent."""
@@ -322,6 +320,9 @@ class NodeConnection:
         with suppress(OSError):
             self._first.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that listens
         self._first.close()
+        # Nobody says any more whether it may be read; views in use keep their memory.
+        for extent in tuple(self._extents.values()):
+            _unmapped(extent)
 
 
 def _unmapped(extent: LentExtent) -> bool:

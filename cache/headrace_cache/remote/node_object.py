@@ -20,6 +20,8 @@ from headrace_namespace.path import NamespacePath
 
 #: A long read asks for its bytes in pieces of this size.
 PIECE_BYTES = 32 << 20
+#: A view of so few bytes costs more than a copy of them, and keeps a whole arena from its node.
+COPIED_BYTES = 64 << 10
 #: What was lent may be called back before it was read; more often is a node without room.
 MOST_TRIES = 3
 
@@ -128,6 +130,8 @@ class NodeObject:
 
     def view(self, start: int, stop: int) -> memoryview | bytes:
         """The same bytes without a copy where they lie in one piece of memory."""
+        if stop - start <= COPIED_BYTES:
+            return self.read_at(start, stop)
         start, stop = self._bounds(start, stop)
         if self._other is not None:
             return self._other.view(start, stop)

@@ -37,7 +37,7 @@ def status(call: Call, as_json: bool) -> None:
     """Show how full the tiers are, and what the cache has saved.
 
     Hits, bytes and requests are those of all processes that share the cache folder. The memory
-    tier is this process's own, so here it is empty; for a job's own numbers ask in the job.
+    tier is the node's; without a node it is this process's own, so here it is empty.
     """
     service = call.service()
     now, totals = service.status(), service.totals()
