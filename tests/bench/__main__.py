@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.bench import cold_s3, listing, ssd_restart, ssd_tier, warm_open, warm_parquet
+from tests.bench import (
+    cold_s3,
+    listing,
+    node,
+    ssd_restart,
+    ssd_tier,
+    warm_open,
+    warm_parquet,
+)
 
-for bench in (warm_parquet, warm_open, cold_s3, listing, ssd_restart, ssd_tier):
+for bench in (warm_parquet, warm_open, node, cold_s3, listing, ssd_restart, ssd_tier):
     bench.main()
