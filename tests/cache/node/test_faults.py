@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -157,18 +156,20 @@ def test_a_listing_goes_on_when_the_node_is_killed(world: World) -> None:
 def test_a_dead_nodes_memory_is_not_read_past_the_policy(world: World) -> None:
     data = world.put("a", 3 * MIB)
     node = world.node_process()
-    opened = world.client().open(path("a"))
+    client = world.client()
+    opened = client.open(path("a"))
     assert whole(opened) == data
+    session = client._connection  # pyright: ignore[reportPrivateUsage]
+    assert session is not None
     node.kill()
     node.wait(30)
     world.policy.write_text(
         'version = 1\nepoch = 2\n[[rule]]\nname = "no"\nmatch.path = ["/data/**"]\n'
         'apply.persistence = "deny"\n'
     )
+    session._listener.join(30)  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(PolicyDenied):
-        for _ in range(1000):  # until the end of the connection is seen
-            opened.read_at(0, 10)
-            time.sleep(0.01)
+        opened.read_at(0, 10)
 
 
 def test_what_many_paths_change_is_told_in_parts(world: World) -> None:
