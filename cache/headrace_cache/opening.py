@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace_cache.backing import most_extents, raise_descriptors
 from headrace_cache.eviction.s3_fifo import S3Fifo
@@ -16,7 +17,6 @@ from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.extents.page import PAGE_BYTES
 from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.local_service import LocalService, Parts
-from headrace_cache.node.daemon import Node, Recalls, handed_socket
 from headrace_cache.policy.company import Company
 from headrace_cache.policy.parsing import parse_policy
 from headrace_cache.policy.placement import Guarantee
@@ -26,15 +26,12 @@ from headrace_cache.policy.watch import Patrol, PolicyWatch
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reading.reader import Reader
 from headrace_cache.reading.single_flight import Flights
-from headrace_cache.remote.connection import NodeGone
-from headrace_cache.remote.node_service import NodeService
 from headrace_cache.service import CacheService
 from headrace_cache.tiers.memory import Extent, MemoryTier
 from headrace_cache.tiers.protocol import PageTier
 from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_cache.tiers.write_behind import WriteBehindTier
 from headrace_cache.totals import FetchCounters, TotalsKeeper
-from headrace_cache.wire.bulletin import Bulletin
 from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
@@ -51,6 +48,9 @@ from headrace_namespace.metadata.memory import MemoryMetadata
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.opening import open_namespace
+
+if TYPE_CHECKING:
+    from headrace_cache.node.daemon import Node
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +105,10 @@ def open_node(
 ) -> Node:
     """A cache over these mounts that other processes of this host use, serving already. Raises
     ConfigError, and OSError for its socket."""
+    # Here, and not above: who has no node does not load what only a node needs (20 ms).
+    from headrace_cache.node.daemon import Node, Recalls, handed_socket
+    from headrace_cache.wire.bulletin import Bulletin
+
     if sys.platform != "linux":
         raise ConfigError("a node runs on Linux alone", hint="jobs work without one")
     raise_descriptors()
@@ -146,6 +150,9 @@ def open_by_node(
             return own()
     except OSError:  # somebody else's folder
         return own()
+    from headrace_cache.remote.connection import NodeGone
+    from headrace_cache.remote.node_service import NodeService
+
     try:
         return NodeService(
             identity.socket_file, identity.release(), identity.fingerprint, own, context.clock

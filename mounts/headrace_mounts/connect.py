@@ -12,13 +12,15 @@ import atexit
 import os
 import threading
 from collections.abc import Mapping
-from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from headrace_cache import opening
-from headrace_cache.node.daemon import Node
 from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
 from headrace_mounts.settings import load_settings
+
+if TYPE_CHECKING:
+    from headrace_cache.node.daemon import Node
 
 #: What a configuration may be given as: a file's path, its content as a dict, or nothing (found
 #: by itself).
@@ -57,6 +59,8 @@ def open_node(config: Config = None) -> Node:
 
 def release() -> str:
     """Which headrace this is."""
+    from importlib.metadata import version  # some milliseconds, for those alone who have a node
+
     return version("headrace")
 
 

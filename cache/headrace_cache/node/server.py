@@ -73,7 +73,7 @@ class NodeServer:
         called_back: Callable[[], list[int]],
     ) -> None:
         """`called_back` gives the numbers of the extents whose room is needed; it is asked after
-        each answer, and whenever `wake` was called."""
+        each `wake`."""
         self._listener = listener
         self._answers = answers
         self._store = store
@@ -158,7 +158,7 @@ class NodeServer:
         if descriptor == self._wake:
             self._call_back()
             if self._closing:
-                self.wake_next()
+                self.wake()  # the next thread is to see it too
             self._epoll.modify(self._wake, _READ_ONCE)
         elif descriptor == self._listener.fileno():
             try:
@@ -186,10 +186,6 @@ class NodeServer:
                     self._epoll.modify(connection.channel.socket.fileno(), _READ_ONCE)
             finally:
                 following = session.turns.give() if session is not None and counted else None
-
-    def wake_next(self) -> None:
-        """The next thread that waits is to see that the end has come."""
-        self.wake()
 
     def _accept(self) -> None:
         try:
@@ -225,6 +221,9 @@ class NodeServer:
     def _answer(self, connection: _Connection, room: bytearray) -> bool:
         """Answer one packet; False where the connection ended."""
         channel, lent, packet = connection.channel, None, memoryview(b"")
+        if connection.session is not None and connection.session.ended:
+            self._end(connection)
+            return False
         try:
             packet, descriptors = channel.receive(room)
             close_all(descriptors)  # nobody sends us any
@@ -285,7 +284,7 @@ class NodeServer:
             session = Session(next(self._numbers), connection.channel, self._store, turns)
             self._sessions[session.number] = session
             connection.session, connection.owner = session, True
-        return m.Welcome(session.number, self._release), bulletin
+        return m.Welcome(session.number), bulletin
 
     def _call_back(self) -> None:
         with contextlib.suppress(BlockingIOError):

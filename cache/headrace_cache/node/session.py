@@ -108,9 +108,6 @@ class Session(Generic[Who]):
     def lend(self, opened: OpenObject, start: int, stop: int, *, bring: bool = True) -> Lent:
         """Lend what holds a range; close what comes back when it was sent."""
         lent = Lent()
-        with self._lock:  # so that no two answers take one extent for new
-            if self.ended:
-                return lent
         try:
             for loan in opened.lend(start, stop, self.extents, bring=bring):
                 self._tell(loan, lent)
@@ -126,8 +123,9 @@ class Session(Generic[Who]):
         if new:
             with self._lock:
                 known = number in self.extents or self.ended
-                self.extents.add(number)
-            if known:  # another answer lent it meanwhile
+                if not known:
+                    self.extents.add(number)
+            if known:  # another answer lent it meanwhile, or nobody wants it any more
                 self._store.give_back(number)
                 new = False
             elif len(lent.descriptors) >= MOST_DESCRIPTORS:

@@ -94,7 +94,6 @@ class NodeConnection:
         except BaseException:
             first.close()
             raise
-        self.release = welcome.release
         self._session = welcome.session
         first.socket.settimeout(None)
         self._listener = threading.Thread(
@@ -112,6 +111,9 @@ class NodeConnection:
             channel.close()
             self._lost()
             raise NodeGone(f"the node has ended: {error}") from error
+        except Exception:
+            channel.close()  # what it answers cannot be read
+            raise
         except BaseException:
             # Interrupted: the answer still comes, and what it lends must be known here.
             start_new_thread(self._drain, (channel, room, request))
@@ -229,6 +231,7 @@ class NodeConnection:
         try:
             channel = connected(self._file, CONNECT_SECONDS)
         except OSError as error:
+            self._lost()
             raise NodeGone(f"the node takes no connection: {error}") from error
         room = bytearray(MOST_PACKET_BYTES)
         try:
@@ -241,6 +244,7 @@ class NodeConnection:
             channel.socket.settimeout(ALIVE_SECONDS)
         except (OSError, StoreAnswerWrong) as error:
             channel.close()
+            self._lost()
             raise NodeGone(f"the node takes no connection: {error}") from error
         return channel, room
 

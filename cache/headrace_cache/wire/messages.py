@@ -233,7 +233,6 @@ class Welcome(_Message, tag=31):
     """A session; with the descriptor of the bulletin (`bulletin.py`)."""
 
     session: int
-    release: str
 
 
 class Done(_Message, tag=32):

@@ -90,7 +90,7 @@ def why(call: Call, path: str, as_json: bool) -> None:
     """Show why an object's bytes are where they are.
 
     Its version, the rules that apply, what is held of it and since when, pins and purges.
-    The memory tier is this process's own, so here it is empty; in a job ask
+    Without a node the memory tier is this process's own, so here it is empty; in a job ask
     `headrace.connect(…).why`.
     """
     said = call.service().why(NamespacePath.parse(path))
