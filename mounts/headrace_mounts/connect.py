@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from headrace_cache import opening
 from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
-from headrace_mounts.settings import load_settings
+from headrace_mounts.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
@@ -39,9 +39,12 @@ def connect(config: Config = None) -> CacheService:
     with _lock:
         service = _services.get(settings.fingerprint)
         if service is None:
-            identity = NodeIdentity(settings.node_socket, settings.fingerprint, release)
             service = open_by_node(
-                settings.mounts, settings.cache, settings.policy, settings.context, identity
+                settings.mounts,
+                settings.cache,
+                settings.policy,
+                settings.context,
+                _identity(settings),
             )
             _services[settings.fingerprint] = service
         return service
@@ -51,10 +54,14 @@ def open_node(config: Config = None) -> Node:
     """The node of this host for this configuration: a cache that other processes use, until it is
     closed. It is no service of this process. Raises ConfigError, OSError."""
     settings = load_settings(config)
-    identity = NodeIdentity(settings.node_socket, settings.fingerprint, release)
     return opening.open_node(
-        settings.mounts, settings.cache, settings.policy, settings.context, identity
+        settings.mounts, settings.cache, settings.policy, settings.context, _identity(settings)
     )
+
+
+def _identity(settings: Settings) -> NodeIdentity:
+    node = settings.node
+    return NodeIdentity(node.socket, settings.node_fingerprint, node.served, node.user, release)
 
 
 def release() -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from headrace_cache.limits import CacheSettings, PolicySource
+from headrace_cache.policy.audience import NOBODY
+from headrace_mounts.node_settings import NodeSettings, read_node
 from headrace_mounts.standard_folders import cache_folder, config_folder, state_folder
 from headrace_namespace.clock import Clock, SystemClock
 from headrace_namespace.config import Table, parse_toml, read_text, table_from
@@ -53,8 +55,10 @@ class Settings:
     context: BackendContext
     source: str
     fingerprint: str
-    #: Where the node of this host listens, if one runs.
-    node_socket: Path
+    node: NodeSettings
+    #: What a node and its clients have in common: as `fingerprint`, but for what differs from user
+    #: to user (folders of their own, credentials), where the node serves others.
+    node_fingerprint: str
 
 
 def load_settings(
@@ -84,10 +88,12 @@ def load_settings(
     cache = _cache(root.table("cache"), folder, environ)
     mounts = _mounts(root, context, (str(cache.folder), str(cache.state_folder)))
     policy = _policy(root.table("policy"), folder, environ) if "policy" in root else None
-    node_socket = _node_socket(root.table("node"), folder, cache, environ)
+    node = _node(root.table("node"), folder, cache, environ)
     root.done()
-    fingerprint = _fingerprint(root, folder, cache, policy, environ)
-    return Settings(mounts, cache, policy, context, source, fingerprint, node_socket)
+    meaning = _meaning(root, folder, policy)
+    fingerprint = _hash(meaning + _own_parts(root, cache, environ))
+    common = fingerprint if node.served == NOBODY else _hash(meaning)
+    return Settings(mounts, cache, policy, context, source, fingerprint, node, common)
 
 
 def declare_mount(
@@ -208,13 +214,12 @@ def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSetti
     return CacheSettings(real, memory, ssd, key_file, state)
 
 
-def _node_socket(
+def _node(
     table: Table, folder: Path, cache: CacheSettings, environ: Mapping[str, str]
-) -> Path:
+) -> NodeSettings:
     named = table.optional_text("socket") is not None
     file = _file(table, "socket", folder, environ) if named else cache.state_folder / NODE_SOCKET
-    table.done()
-    return file
+    return read_node(table, file)
 
 
 def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySource:
@@ -237,22 +242,19 @@ def _file(table: Table, key: str, folder: Path, environ: Mapping[str, str]) -> P
     return folder / text
 
 
-def _fingerprint(
-    root: Table,
-    folder: Path,
-    cache: CacheSettings,
-    policy: PolicySource | None,
-    environ: Mapping[str, str],
-) -> str:
-    """A hash over every value, what they were made from, and the variables that options name."""
-    plain = root.plain()
-    parts = [
-        json.dumps(plain, sort_keys=True, default=repr),
-        str(folder),
-        repr(cache),
-        policy.name if policy else "",
-        *(f"{name}={environ.get(name)}" for name in sorted(_named_variables(plain))),
-    ]
+def _meaning(root: Table, folder: Path, policy: PolicySource | None) -> list[str]:
+    """Every value as written, and what relative names in them are relative to."""
+    plain = json.dumps(root.plain(), sort_keys=True, default=repr)
+    return [plain, str(folder), policy.name if policy else ""]
+
+
+def _own_parts(root: Table, cache: CacheSettings, environ: Mapping[str, str]) -> list[str]:
+    """What else the values were made from: folders, and the variables that options name."""
+    variables = sorted(_named_variables(root.plain()))
+    return [repr(cache), *(f"{name}={environ.get(name)}" for name in variables)]
+
+
+def _hash(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

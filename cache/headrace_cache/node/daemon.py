@@ -12,6 +12,7 @@ from pathlib import Path
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
 from headrace_cache.node.server import NodeServer
+from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
 from headrace_cache.wire.channel import listening
 from headrace_namespace.errors import ConfigError
@@ -57,8 +58,10 @@ class Node:
         handed: socket.socket | None,
         fingerprint: str,
         release: str,
+        served: Audience,
     ) -> None:
-        """Begins to serve at `socket_file`, or on a socket that was `handed` over. Raises
+        """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
+        root, and whom `served` admits (NOBODY: no others). Raises
         ConfigError where a node is there already, and OSError."""
         self._service = service
         self._bulletin = bulletin
@@ -66,16 +69,17 @@ class Node:
         self.socket_file = socket_file
         self._own_file = handed is None
         try:
-            listener = handed or listening(socket_file, BACKLOG)
+            listener = handed or listening(socket_file, BACKLOG, everybody=served != NOBODY)
         except FileExistsError as error:
             raise ConfigError(str(error)) from None
         self.server = NodeServer(
             listener=listener,
-            answers=Answers(service, bulletin),
-            store=service.store(),
+            answers=Answers(bulletin),
+            service=service,
             bulletin=bulletin,
             fingerprint=fingerprint,
             release=release,
+            served=served,
             called_back=recalls.take,
         )
         recalls.server = self.server

@@ -82,7 +82,7 @@ class World:
             open_service, settings.mounts, settings.cache, settings.policy, settings.context
         )
         client = NodeService(
-            settings.node_socket, "1", settings.fingerprint, own, settings.context.clock
+            settings.node.socket, "1", settings.node_fingerprint, own, settings.context.clock
         )
         return self._ends.enter_context(closing(client))
 

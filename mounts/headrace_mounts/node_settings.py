@@ -1,0 +1,34 @@
+"""The `[node]` table of a configuration: where the node of this host is, who runs it, and whom it
+serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace_cache.policy.audience import NOBODY, Admitted, Audience
+from headrace_cache.principals import number_of_user
+from headrace_namespace.config import Table
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Where the node of this host listens, if one runs; whom it serves beside its own user and
+    root; and which user, beside a client's own and root, may run it (None: no other)."""
+
+    socket: Path
+    served: Audience
+    user: int | None
+
+
+def read_node(table: Table, socket: Path) -> NodeSettings:
+    """What the table says, its `socket` aside. Raises ConfigError."""
+    users, groups = (frozenset(table.texts(key)) for key in ("users", "groups"))
+    served = Audience(frozenset([Admitted(users, groups)])) if users or groups else NOBODY
+    name, user = table.optional_text("user"), None
+    if name is not None:
+        user = number_of_user(name)
+        if user is None:
+            raise table.error("user", f"this system has no user {name!r}")
+    table.done()
+    return NodeSettings(socket, served, user)
