@@ -38,6 +38,28 @@ def test_the_command_serves_until_it_is_ended(world: World, number: signal.Signa
     assert not load_settings(world.file).node_socket.exists()
 
 
+def test_a_supervisor_is_told_whether_the_node_answers(world: World) -> None:
+    def check() -> tuple[int, str]:
+        asked = [sys.executable, "-m", "headrace", "--config", str(world.file), "node", "--check"]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    code, said = check()
+    assert code == 1 and "no node listens" in said
+    node = world.node_process()
+    code, said = check()
+    assert code == 0 and "node: answers at" in said
+    node.send_signal(signal.SIGSTOP)
+    try:
+        code, said = check()
+    finally:
+        node.send_signal(signal.SIGCONT)
+    assert code == 1 and "does not answer" in said
+    world.write_config(memory="32MiB")
+    code, said = check()
+    assert code == 2 and "another configuration" in said
+
+
 def test_systemd_is_told_that_it_is_ready_lives_and_stops(world: World, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0headrace-test-" + str(os.getpid()))
