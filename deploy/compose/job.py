@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import headrace
 import pandas as pd
+
+import headrace
 
 cache = headrace.connect()  # asked for its counts alone
 for reading in ("first", "second"):

@@ -81,12 +81,10 @@ class Confined:
                 script.append(f"ln -s {os.readlink(place)} {root}{place}")
             elif place.exists():
                 script += _bound(root, place, str(place), "ro")
-        # The Python that the environment was made with, and the environment where its scripts'
-        # first lines look for it, besides where the image has it.
+        # The Python that the environment was made with.
         if not sys.base_prefix.startswith("/usr"):
             script += _bound(root, Path(sys.base_prefix), sys.base_prefix, "ro")
-        for place in ("/opt/headrace", str(self._image.programs)):
-            script += _bound(root, self._image.programs, place, "ro")
+        script += _bound(root, self._image.programs, "/opt/headrace", "ro")
         script += [f"mkdir {root}/proc {root}/dev", f"mount -t proc proc {root}/proc"]
         for device in _DEVICES:
             script.append(f"touch {root}/dev/{device}")
@@ -99,6 +97,8 @@ class Confined:
             source, place, *mode = volume.split(":")
             found = COMPOSE / source if source.startswith(".") else self._volume(source)
             script += _bound(root, found, place, *mode)
+        # And where the first lines of its scripts look for it, which a tmpfs may lie over.
+        script += _bound(root, self._image.programs, str(self._image.programs), "ro")
         return [*script, f"mount -o remount,ro {root}"]
 
     def _volume(self, name: str) -> Path:

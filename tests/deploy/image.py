@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -144,7 +145,5 @@ def _copy(source: Path, target: Path, *, into: bool) -> None:
 
 def _of_pip() -> dict[str, str]:
     """Where this machine gets packages, and whom it trusts to send them."""
-    import os
-
     names = ("PIP_", "SSL_CERT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
     return {name: value for name, value in os.environ.items() if name.upper().startswith(names)}

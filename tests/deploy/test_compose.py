@@ -13,7 +13,7 @@ import pytest
 from headrace_cache.opening import check_policy
 from headrace_mounts.settings import Settings, load_settings
 from tests.bench.peak_memory import AIM_BYTES
-from tests.deploy.image import COMPOSE, compose, last
+from tests.deploy.image import COMPOSE, ROOT, compose, last
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -115,6 +115,14 @@ def test_images_are_named_by_a_version() -> None:
 def test_credentials_come_from_outside() -> None:
     for name in ("S3_KEY", "S3_SECRET"):
         assert re.fullmatch(r"\$\{\w+:\?.+\}", SERVICES["node"]["environment"][name])
+
+
+def test_the_commands_are_told_alike_and_name_what_is_there() -> None:
+    head = (COMPOSE / "compose.yaml").read_text().split("\nname:")[0]
+    told = [line[4:].split("  #")[0].rstrip() for line in head.splitlines() if line[:4] == "#   "]
+    assert "\n".join(["cd deploy/compose", *told]) in (ROOT / "docs/node.md").read_text()
+    named = {line.split()[-1] for line in told if re.search(r"compose (?:up|run)", line)}
+    assert named == {"node", "client"} <= set(SERVICES)
 
 
 def test_the_policy_is_right() -> None:

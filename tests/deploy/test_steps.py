@@ -193,6 +193,7 @@ def test_nothing_can_be_written_but_what_is_said(
 
 def test_a_client_without_a_node_reads_all_the_same(confined: Site) -> None:
     process = confined.run("client", *last("client", "ENTRYPOINT").command, "/jobs/job.py")
-    out, _ = process.communicate(timeout=120)
+    out, error = process.communicate(timeout=120)
     assert process.returncode == 0
+    assert "the SSD tier in /var/cache/headrace is off" in error
     assert [int(count) > 0 for count in re.findall(r"fetched (\d+)", out)] == [True, False]
