@@ -120,9 +120,10 @@ def _bound(root: Path, source: Path, place: str, mode: str = "rw") -> list[str]:
     ]
 
 
-def ended(process: subprocess.Popen[str]) -> int:
-    """End what a `Confined` command runs, as an engine does: by a signal to its first process."""
+def ended(process: subprocess.Popen[str], number: signal.Signals | None = None) -> int:
+    """End what a `Confined` command runs, as an engine does: by a signal to its first process,
+    the image's own unless another is given."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for child in children:
-        os.kill(int(child), getattr(signal, last("node", "STOPSIGNAL").text))
+        os.kill(int(child), number or getattr(signal, last("node", "STOPSIGNAL").text))
     return process.wait(60)

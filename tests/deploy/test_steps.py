@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -79,17 +80,23 @@ class Site:
         assert (process.returncode, error) == (0, ""), error
         return out
 
-    @contextmanager
-    def node(self) -> Generator[subprocess.Popen[str]]:
-        """The node, until it is ended in order."""
+    def started_node(self) -> subprocess.Popen[str]:
+        """The node, ready to serve."""
         process = self.run(
             "node", *last("node", "ENTRYPOINT").command, *last("node", "CMD").command
         )
         assert process.stderr is not None
+        line = process.stderr.readline()
+        assert "node: serving at" in line, line + process.stderr.read()
+        return process
+
+    @contextmanager
+    def node(self) -> Generator[None]:
+        """The node, until it is ended in order."""
+        process = self.started_node()
+        assert process.stderr is not None
         try:
-            line = process.stderr.readline()
-            assert "node: serving at" in line, line + process.stderr.read()
-            yield process
+            yield
         finally:
             code = self.end(process)
             rest = process.stderr.read()
@@ -170,7 +177,10 @@ def test_the_node_serves_from_a_root_that_nobody_can_write_to(confined: Site) ->
     with confined.node():
         assert healthy(confined)
         read_twice(confined)
-    # It begins with what its volume holds.
+    killed = confined.started_node()
+    assert ended(killed, signal.SIGKILL) != 0
+    killed.communicate()
+    # In place of one that left its socket, it begins with what its volume holds.
     with confined.node():
         out = confined.said("client", *last("client", "ENTRYPOINT").command, "/jobs/job.py")
         assert out.count("fetched 0 bytes") == 2
