@@ -38,7 +38,7 @@ from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
-from headrace_namespace.errors import ConfigError, HeadraceError
+from headrace_namespace.errors import ConfigError, HeadraceError, StoreUnavailable
 from headrace_namespace.metadata.ledger import (
     Book,
     Ledger,
@@ -173,6 +173,19 @@ def open_by_node(
     except (NodeGone, HeadraceError) as error:
         _log.info("using a cache of this process: %s", error)
         return own()
+
+
+def check_node(identity: NodeIdentity) -> None:
+    """Begin a session with the node, and end it. Raises ConfigError where it serves another
+    configuration, and StoreUnavailable where none is there, or none that answers."""
+    from headrace_cache.remote.connection import NodeConnection, NodeGone
+
+    try:
+        NodeConnection(
+            identity.socket_file, identity.release(), identity.fingerprint, identity.user
+        ).close()
+    except NodeGone as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:

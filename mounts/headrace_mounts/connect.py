@@ -12,6 +12,7 @@ import atexit
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace_cache import opening
@@ -57,6 +58,17 @@ def open_node(config: Config = None) -> Node:
     return opening.open_node(
         settings.mounts, settings.cache, settings.policy, settings.context, _identity(settings)
     )
+
+
+def check_node(config: Config = None) -> Path:
+    """The socket of the node that serves this configuration now, and answers.
+
+    Raises ConfigError where the node there serves another one, and StoreUnavailable where there is
+    none, or none that answers within some seconds.
+    """
+    settings = load_settings(config)
+    opening.check_node(_identity(settings))
+    return settings.node.socket
 
 
 def _identity(settings: Settings) -> NodeIdentity:

@@ -6,9 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -20,7 +17,6 @@ from headrace_cache.local_service import LocalService
 from headrace_cache.node import server
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.remote import connection, node_service
-from headrace_cache.service import OpenObject
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.channel import connected
 from headrace_cache.wire.told import ToldEntry
@@ -34,11 +30,7 @@ from headrace_namespace.errors import (
     VersionGone,
 )
 from headrace_namespace.path import NamespacePath
-from tests.cache.node.conftest import MIB, World, path
-
-
-def whole(opened: OpenObject) -> bytes:
-    return opened.read_at(0, opened.version.size)
+from tests.cache.node.conftest import MIB, World, path, whole
 
 
 def test_readers_go_on_when_the_node_is_killed(
@@ -336,82 +328,6 @@ def test_processes_at_once_in_a_tier_that_is_too_small_for_all(world: World) -> 
         process.join(30)
     used = world.client().status().tiers["memory"]
     assert used.used <= used.limit == 8 * MIB
-
-
-# The command, and systemd.
-
-
-def command(world: World, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "headrace", "--config", str(world.file), "node"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **more},
-    )
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_until_it_is_ended(world: World, number: signal.Signals) -> None:
-    data = world.put("a", 10)
-    process = command(world)
-    assert process.stderr is not None
-    assert "node: serving at" in process.stderr.readline()
-    assert whole(world.client().open(path("a"))) == data
-    process.send_signal(number)
-    assert process.wait(30) == 0
-    assert "node: ending" in process.stderr.read()
-    process.stderr.close()
-    assert not load_settings(world.file).node.socket.exists()
-
-
-def test_systemd_is_told_that_it_is_ready_lives_and_stops(world: World, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind("\0headrace-test-" + str(os.getpid()))
-        manager.settimeout(30)
-        address = "@headrace-test-" + str(os.getpid())
-        process = command(world, NOTIFY_SOCKET=address, WATCHDOG_USEC="200000")
-        try:
-            assert manager.recv(100) == b"READY=1"
-            assert manager.recv(100) == manager.recv(100) == b"WATCHDOG=1"
-            process.terminate()
-            said = manager.recv(100)
-            while said == b"WATCHDOG=1":
-                said = manager.recv(100)
-            assert said == b"STOPPING=1"
-        finally:
-            process.wait(30)
-            assert process.stderr is not None
-            process.stderr.close()
-
-
-def test_systemds_socket_is_taken(world: World, tmp_path: Path) -> None:
-    world.put("a", 10)
-    where = load_settings(world.file).node.socket
-    where.parent.mkdir(exist_ok=True)
-    program = (
-        "import os, socket, sys\n"
-        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-        "os.chdir(os.path.dirname(sys.argv[1])); s.bind(os.path.basename(sys.argv[1]))\n"
-        "s.listen(8); os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n"
-        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
-        "os.execv(sys.executable, [sys.executable, '-m', 'headrace', '--config', sys.argv[2],"
-        " 'node'])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(where), str(world.file)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        assert "node: serving" in process.stderr.readline()
-        assert world.client().stat(path("a")).size == 10
-    finally:
-        process.terminate()
-        process.wait(30)
-        assert process.stderr is not None
-        process.stderr.close()
-    assert where.exists()  # it is systemd's
 
 
 def test_every_request_has_its_answer_in_the_table() -> None:
