@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.holding import Holding
 from headrace_cache.policy.explanation import PolicyExplanation
+from headrace_cache.policy.principal import Principal
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol
 from headrace_cache.reading.open_object import OpenObject
@@ -78,6 +79,10 @@ class LocalService:
         """What looks after what is held, now."""
         parts = self._now()
         return Holding(parts.reader, parts.store, self._purges)
+
+    def seen_by(self, principal: Principal) -> LocalService:
+        """The same cache, judged by the policy for that caller."""
+        return self
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is."""
