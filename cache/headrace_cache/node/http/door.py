@@ -84,8 +84,10 @@ class HttpDoor:
         self._refusals_from = 0.0
         tls = server_tls(access)
         listener = _listening(access)
-        #: Where clients reach it.
-        self.address: tuple[str, int] = listener.getsockname()[:2]
+        #: The port that it listens at, and the URL of that; others may have another name for it.
+        self.port: int = listener.getsockname()[1]
+        host = f"[{access.host}]" if ":" in access.host else access.host
+        self.url = f"{'http' if tls is None else 'https'}://{host}:{self.port}"
         self._begun: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
@@ -148,7 +150,10 @@ class HttpDoor:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request: who asks, whether there is room, and then its route."""
-        await self._until_taken(request)
+        try:
+            await self._until_taken(request)
+        except Stalled as error:
+            return _cut_short(request, error)
         target = request.raw_path.partition("?")[0]
         if request.method in ("GET", "HEAD") and target in (routes.HEALTH, routes.READY):
             ending = self._ending and target == routes.READY
@@ -174,13 +179,10 @@ class HttpDoor:
                 return await self._routing.answer(exchange, target)
         except Busy as error:
             return self._busy(request, str(error))
-        except Stalled as error:
-            _log.info("an answer to %s was cut short: %s", request.remote, error)
-            raise
         except HeadraceError as error:
             return refusal(request, error, self._headers)
-        except ConnectionError:
-            raise
+        except ConnectionError as error:
+            return _cut_short(request, error)
         except ValueError as error:
             wrong = ConfigError(f"the node was asked for nonsense: {error}")
             return refusal(request, wrong, self._headers, 400)
@@ -231,6 +233,14 @@ class HttpDoor:
         if now >= self._refusals_from:
             self._refusals_from = now + bounds.REFUSAL_LOG_SECONDS
             _log.warning("refused a client at %s: %s", request.remote, error.message)
+
+
+def _cut_short(request: web.BaseRequest, error: ConnectionError) -> web.Response:
+    """The client is gone, or was given up: there is nobody to answer, which ends the connection."""
+    _log.info("a request of %s was cut short: %s", request.remote, error)
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=400)
 
 
 def _is_local(host: str) -> bool:
