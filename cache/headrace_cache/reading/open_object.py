@@ -139,17 +139,29 @@ class OpenObject:
                 return view
         return self.read_at(start, stop)
 
+    @property
+    def stands(self) -> bool:
+        """Whether it is judged by the policy of now, as the last look at that found it; where it is
+        not, `judge` before anything is told of it. Never waits."""
+        reader = self._reader
+        return (
+            reader is self._home.reader()
+            and not self._held.withdrawn
+            and reader.gate.stands(self._pinned)
+        )
+
+    def judge(self) -> None:
+        """Ask the policy of now. Raises PolicyDenied."""
+        self._current()
+
     def at_hand(self, start: int, stop: int) -> memoryview | None:
         """What memory holds of the range from `start` on, in one piece and without a copy; None
         where it does not hold the first byte, or that must be asked for anew. Never waits.
 
         It ends early where an extent does. Use it and drop it, as a `view`.
         """
-        held, reader = self._held, self._reader
-        if self._closed or held.withdrawn or not reader.gate.stands(self._pinned):
-            return None
-        stop = min(stop, self._size)
-        if not 0 <= start < stop or reader is not self._home.reader():
+        held, reader, stop = self._held, self._reader, min(stop, self._size)
+        if self._closed or not 0 <= start < stop or not self.stands:
             return None
         index, extent_bytes = reader.extent_of(held, start), reader.extent_bytes(held)
         stop = min(stop, (index + 1) * extent_bytes)

@@ -56,6 +56,8 @@ async def _held(exchange: Exchange, objects: OpenObjects, path: NamespacePath) -
 
 async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
     request, opened = exchange.request, held.object
+    if not opened.stands:
+        await exchange.work(opened.judge)
     size = opened.version.size
     headers = exchange.headers | _facts(opened, held.etag)
     if matches(request.headers.get("If-None-Match"), held.etag):
