@@ -48,6 +48,7 @@ class PoolHints:
     no_tls: str
     no_http: str
     busy: str
+    broke: str | None = None
 
 
 class CutShort(ConnectionError):
@@ -250,7 +251,9 @@ class HttpPool:
         if isinstance(error, ConnectionRefusedError):
             return StoreUnavailable(f"nothing listens at {where}", hint=self._hints.refused)
         if isinstance(error, OSError):
-            return StoreUnavailable(f"the connection to {where} broke: {error}")
+            return StoreUnavailable(
+                f"the connection to {where} broke: {error}", hint=self._hints.broke
+            )
         if isinstance(error, http.client.IncompleteRead):
             return StoreUnavailable(f"{where} ended its answer too early")
         return StoreAnswerWrong(

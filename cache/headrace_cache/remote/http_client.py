@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TypeVar
 
 from headrace_cache.access import NodeAddress
@@ -47,6 +48,7 @@ _HINTS = PoolHints(
     no_http="check the port; a node with TLS is not reached with tls = false",
     busy="the node may be too slow for so many readers",
 )
+_PLAIN_HINTS = replace(_HINTS, broke="a node with TLS is not reached with tls = false")
 
 
 class Refused(Exception):
@@ -70,7 +72,7 @@ class HttpNodeClient:
             read_seconds=SILENCE_SECONDS,
             tls=_tls(address),
             most_connections=MOST_CONNECTIONS,
-            hints=_HINTS,
+            hints=_HINTS if address.endpoint.scheme == "https" else _PLAIN_HINTS,
         )
         self._headers = {
             "Host": address.endpoint.authority,

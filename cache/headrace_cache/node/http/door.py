@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 BACKLOG = 512
 #: What the thread of the loop has to end in, once nothing is under way.
 JOIN_SECONDS = 5.0
+#: The loop closes sockets in its own time, after they were let go of.
+CLOSING_SECONDS = 0.05
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -144,16 +146,26 @@ class HttpDoor:
         connections.pre_shutdown()
         if not await self._crowd.wait_until_empty(bounds.DRAIN_SECONDS):
             _log.warning("the node ends while %d requests are under way", self._crowd.size)
-        await connections.shutdown(0.1)
+        await connections.shutdown(CLOSING_SECONDS)
+        await asyncio.sleep(CLOSING_SECONDS)
         self._crowd.close()
         self._objects.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Any request: who asks, whether there is room, and then its route."""
+        """Any request: its answer, to its last byte. Who does not take that is given up."""
+        answer = await self._answer(request)
         try:
-            await self._until_taken(request)
-        except Stalled as error:
-            return _cut_short(request, error)
+            async with asyncio.timeout(bounds.STALLED_SECONDS):
+                await answer.prepare(request)
+                await answer.write_eof()
+        except TimeoutError:
+            _cut_short(request, Stalled("the client takes nothing"))
+        except ConnectionError as error:
+            _cut_short(request, error)
+        return answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Who asks, whether there is room, and then its route."""
         target = request.raw_path.partition("?")[0]
         if request.method in ("GET", "HEAD") and target in (routes.HEALTH, routes.READY):
             ending = self._ending and target == routes.READY
@@ -182,7 +194,8 @@ class HttpDoor:
         except HeadraceError as error:
             return refusal(request, error, self._headers)
         except ConnectionError as error:
-            return _cut_short(request, error)
+            _cut_short(request, error)
+            return web.Response(status=400)
         except ValueError as error:
             wrong = ConfigError(f"the node was asked for nonsense: {error}")
             return refusal(request, wrong, self._headers, 400)
@@ -190,18 +203,6 @@ class HttpDoor:
             _log.exception("a request could not be answered")
             fault = StoreUnavailable(f"the node failed: {type(error).__name__}: {error}")
             return refusal(request, fault, self._headers, 500)
-
-    async def _until_taken(self, request: web.BaseRequest) -> None:
-        """Answers that nobody takes must not gather: the next request waits for them."""
-        if request.protocol.writing_paused:
-            try:
-                async with asyncio.timeout(bounds.STALLED_SECONDS):
-                    while request.protocol.writing_paused:
-                        await asyncio.sleep(0.01)
-            except TimeoutError:
-                if request.transport is not None:
-                    request.transport.abort()
-                raise Stalled("the client takes no answers") from None
 
     def _agree(self, request: web.BaseRequest) -> None:
         """Raises ConfigError where a headrace client speaks another protocol."""
@@ -235,12 +236,11 @@ class HttpDoor:
             _log.warning("refused a client at %s: %s", request.remote, error.message)
 
 
-def _cut_short(request: web.BaseRequest, error: ConnectionError) -> web.Response:
-    """The client is gone, or was given up: there is nobody to answer, which ends the connection."""
+def _cut_short(request: web.BaseRequest, error: ConnectionError) -> None:
+    """The client is gone, or is given up: its connection ends at once."""
     _log.info("a request of %s was cut short: %s", request.remote, error)
     if request.transport is not None:
         request.transport.abort()
-    return web.Response(status=400)
 
 
 def _is_local(host: str) -> bool:

@@ -54,6 +54,7 @@ class HttpWorld(World):
         self.ends = ends
         self.serve(PLAIN)
         self.port = 0
+        self.running: Node | None = None
 
     def serve(self, door: str, clients: str = "", port: int = 0) -> None:
         """Write the configuration of the door."""
@@ -65,6 +66,7 @@ class HttpWorld(World):
         node = super().node()
         assert node.door is not None
         self.port = node.door.port
+        self.running = node
         return node
 
     def node_process(self) -> subprocess.Popen[str]:
