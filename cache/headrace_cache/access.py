@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace_cache.policy.principal import Principal
+from headrace_cache.policy.audience import Principal
 from headrace_namespace.endpoint import Endpoint
 
 #: A shorter token could be guessed.

@@ -10,12 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.holding import Holding
+from headrace_cache.policy.audience import Principal
 from headrace_cache.policy.explanation import PolicyExplanation
-from headrace_cache.policy.principal import Principal
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol
 from headrace_cache.reading.open_object import OpenObject
@@ -51,15 +51,27 @@ class Parts:
     purging: Purging
     patrol: Patrol
 
+    def seen_by(self, principal: Principal) -> Parts:
+        """The same, as somebody else may use it."""
+        reader = self.reader.seen_by(principal)
+        return replace(self, reader=reader, writer=self.writer.beside(reader))
+
 
 class LocalService:
     """The tree, read through a cache in this process. Safe to use from many threads and forks."""
 
-    def __init__(self, build: Callable[[], Parts]) -> None:
+    def __init__(self, build: Callable[[], Parts], *, owner: bool = True) -> None:
+        """`owner`: whether the parts are this service's, and end with it."""
         self._build = build
+        self._owner = owner
         self._lock = threading.Lock()
         self._closed = False
         self._parts: Parts | None = build()
+
+    def seen_by(self, principal: Principal) -> LocalService:
+        """This service as somebody else may use it: the policy is asked for him. Closing it ends
+        nothing of this one."""
+        return LocalService(lambda: self._now().seen_by(principal), owner=False)
 
     @property
     def is_open(self) -> bool:
@@ -79,10 +91,6 @@ class LocalService:
         """What looks after what is held, now."""
         parts = self._now()
         return Holding(parts.reader, parts.store, self._purges)
-
-    def seen_by(self, principal: Principal) -> LocalService:
-        """The same cache, judged by the policy for that caller."""
-        return self
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is."""
@@ -209,7 +217,7 @@ class LocalService:
         """Flush, and let go of memory, files and connections."""
         with self._lock:
             parts, self._parts, self._closed = self._parts, None, True
-        if parts is not None:
+        if parts is not None and self._owner:
             parts.patrol.close()
             parts.writer.close()
             parts.launcher.close()

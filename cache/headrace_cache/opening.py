@@ -18,12 +18,14 @@ from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.extents.page import PAGE_BYTES
 from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.local_service import LocalService, Parts
+from headrace_cache.policy.audience import Audience
 from headrace_cache.policy.company import Company
 from headrace_cache.policy.parsing import parse_policy
 from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol, PolicyWatch
+from headrace_cache.principals import own_principal
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reading.reader import Reader
 from headrace_cache.reading.single_flight import Flights
@@ -37,7 +39,7 @@ from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
-from headrace_namespace.errors import ConfigError, HeadraceError
+from headrace_namespace.errors import ConfigError, HeadraceError, StoreUnavailable
 from headrace_namespace.metadata.ledger import (
     Book,
     Ledger,
@@ -70,6 +72,11 @@ class NodeIdentity:
 
     socket_file: Path
     fingerprint: str
+    #: Whom the node serves beside its own user and root.
+    served: Audience
+    #: By which user, beside their own and root, clients let themselves be served; None for no
+    #: other.
+    user: int | None
     #: Asked only where there is a node: it takes some milliseconds.
     release: Callable[[], str]
 
@@ -131,6 +138,7 @@ def open_node(
             handed=handed_socket(context.environ),
             fingerprint=identity.fingerprint,
             release=identity.release(),
+            served=identity.served,
             open_door=_door_for(service, access, identity.release),
         )
     except BaseException:
@@ -181,11 +189,29 @@ def open_by_node(
 
     try:
         return NodeService(
-            identity.socket_file, identity.release(), identity.fingerprint, own, context.clock
+            identity.socket_file,
+            identity.release(),
+            identity.fingerprint,
+            own,
+            context.clock,
+            by_user=identity.user,
         )
     except (NodeGone, HeadraceError) as error:
         _log.info("using a cache of this process: %s", error)
         return own()
+
+
+def check_node(identity: NodeIdentity) -> None:
+    """Begin a session with the node, and end it. Raises ConfigError where it serves another
+    configuration, and StoreUnavailable where none is there, or none that answers."""
+    from headrace_cache.remote.connection import NodeConnection, NodeGone
+
+    try:
+        NodeConnection(
+            identity.socket_file, identity.release(), identity.fingerprint, identity.user
+        ).close()
+    except NodeGone as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:
@@ -233,6 +259,7 @@ def _build(
         launcher=launcher,
         counters=counters,
         guarantee=Guarantee.UNATTESTED,
+        principal=own_principal(),
         read_ahead_bytes=min(WIDEST_WINDOW_BYTES, int(cache.memory_bytes * READ_AHEAD_SHARE)),
     )
     writer = Writer(

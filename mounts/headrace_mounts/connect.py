@@ -13,12 +13,13 @@ import hashlib
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace_cache import opening
 from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
-from headrace_mounts.settings import load_remote, load_settings
+from headrace_mounts.settings import Settings, load_remote, load_settings
 from headrace_namespace.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ def connect(config: Config = None) -> CacheService:
     with _lock:
         service = _services.get(settings.fingerprint)
         if service is None:
-            identity = NodeIdentity(settings.node_socket, settings.fingerprint, release)
             service = open_by_node(
-                settings.mounts, settings.cache, settings.policy, settings.context, identity
+                settings.mounts,
+                settings.cache,
+                settings.policy,
+                settings.context,
+                _identity(settings),
             )
             _services[settings.fingerprint] = service
         return service
@@ -71,16 +75,31 @@ def open_node(config: Config = None) -> Node:
     """The node of this host for this configuration: a cache that other processes use, until it is
     closed. It is no service of this process. Raises ConfigError, OSError."""
     settings = load_settings(config)
-    identity = NodeIdentity(settings.node_socket, settings.fingerprint, release)
-    http = settings.node_http
+    http = settings.node.http
     return opening.open_node(
         settings.mounts,
         settings.cache,
         settings.policy,
         settings.context,
-        identity,
+        _identity(settings),
         None if http is None else http.access(settings.context.environ),
     )
+
+
+def check_node(config: Config = None) -> Path:
+    """The socket of the node that serves this configuration now, and answers.
+
+    Raises ConfigError where the node there serves another one, and StoreUnavailable where there is
+    none, or none that answers within some seconds.
+    """
+    settings = load_settings(config)
+    opening.check_node(_identity(settings))
+    return settings.node.socket
+
+
+def _identity(settings: Settings) -> NodeIdentity:
+    node = settings.node
+    return NodeIdentity(node.socket, settings.node_fingerprint, node.served, node.user, release)
 
 
 def release() -> str:

@@ -20,8 +20,8 @@ from headrace_mounts.expanding import walk_without_links
 from headrace_mounts.fsspec_reading import FileForDisk, nth, read_range, refuse_plain_copy
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
-from headrace_mounts.node_settings import REMOTE_KEYS
 from headrace_mounts.node_urls import node_in, without_node
+from headrace_mounts.remote_settings import REMOTE_KEYS
 from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import ConfigError, InvalidPath, NotFound, PolicyDenied

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace_mounts.node_settings import host_and_port
+from headrace_mounts.remote_settings import host_and_port
 from headrace_namespace.path import SCHEME
 
 _PREFIX = f"{SCHEME}://"

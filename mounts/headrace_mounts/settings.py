@@ -17,8 +17,9 @@ from typing import TypeAlias, cast
 
 from headrace_cache.access import NodeAddress
 from headrace_cache.limits import CacheSettings, PolicySource
-from headrace_mounts.node_settings import (
-    HttpDeclaration,
+from headrace_cache.policy.audience import NOBODY
+from headrace_mounts.node_settings import NodeSettings, read_node
+from headrace_mounts.remote_settings import (
     file_named,
     host_and_port,
     read_http,
@@ -62,10 +63,10 @@ class Settings:
     context: BackendContext
     source: str
     fingerprint: str
-    #: Where the node of this host listens, if one runs.
-    node_socket: Path
-    #: Where that node listens for other hosts, and whom it admits; None: it does not.
-    node_http: HttpDeclaration | None
+    node: NodeSettings
+    #: What a node and its clients have in common: as `fingerprint`, but for what differs from user
+    #: to user (folders of their own, credentials), where the node serves others.
+    node_fingerprint: str
 
 
 def load_settings(
@@ -95,13 +96,13 @@ def load_settings(
     cache = _cache(root.table("cache"), folder, environ)
     mounts = _mounts(root, context, (str(cache.folder), str(cache.state_folder)))
     policy = _policy(root.table("policy"), folder, environ) if "policy" in root else None
-    node = root.table("node")
-    node_http = read_http(node, folder, environ)
-    node_socket = _node_socket(node, folder, cache, environ)
+    node = _node(root.table("node"), folder, cache, environ)
     read_remotes(root, folder, environ)
     root.done()
-    fingerprint = _fingerprint(root, folder, cache, policy, environ)
-    return Settings(mounts, cache, policy, context, source, fingerprint, node_socket, node_http)
+    meaning = _meaning(root, folder, policy)
+    fingerprint = _hash(meaning + _own_parts(root, cache, environ))
+    common = fingerprint if node.served == NOBODY else _hash(meaning)
+    return Settings(mounts, cache, policy, context, source, fingerprint, node, common)
 
 
 def load_remote(
@@ -260,15 +261,14 @@ def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSetti
     return CacheSettings(real, memory, ssd, key_file, state)
 
 
-def _node_socket(
+def _node(
     table: Table, folder: Path, cache: CacheSettings, environ: Mapping[str, str]
-) -> Path:
+) -> NodeSettings:
     named = table.optional_text("socket") is not None
     file = (
         file_named(table, "socket", folder, environ) if named else cache.state_folder / NODE_SOCKET
     )
-    table.done()
-    return file
+    return read_node(table, file, read_http(table, folder, environ))
 
 
 def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySource:
@@ -281,22 +281,19 @@ def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySou
     return PolicySource(read_text(file, "policy file"), str(file))
 
 
-def _fingerprint(
-    root: Table,
-    folder: Path,
-    cache: CacheSettings,
-    policy: PolicySource | None,
-    environ: Mapping[str, str],
-) -> str:
-    """A hash over every value, what they were made from, and the variables that options name."""
-    plain = root.plain()
-    parts = [
-        json.dumps(plain, sort_keys=True, default=repr),
-        str(folder),
-        repr(cache),
-        policy.name if policy else "",
-        *(f"{name}={environ.get(name)}" for name in sorted(_named_variables(plain))),
-    ]
+def _meaning(root: Table, folder: Path, policy: PolicySource | None) -> list[str]:
+    """Every value as written, and what relative names in them are relative to."""
+    plain = json.dumps(root.plain(), sort_keys=True, default=repr)
+    return [plain, str(folder), policy.name if policy else ""]
+
+
+def _own_parts(root: Table, cache: CacheSettings, environ: Mapping[str, str]) -> list[str]:
+    """What else the values were made from: folders, and the variables that options name."""
+    variables = sorted(_named_variables(root.plain()))
+    return [repr(cache), *(f"{name}={environ.get(name)}" for name in variables)]
+
+
+def _hash(parts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -16,6 +16,7 @@ from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol, PolicyWatch
+from headrace_cache.principals import own_principal
 from headrace_cache.reading.reader import Reader
 from headrace_cache.service import OpenObject
 from headrace_cache.tiers.memory import Extent, MemoryTier
@@ -89,6 +90,7 @@ class Rig:
             flights=self.flights,
             launcher=launcher,
             counters=self.counters,
+            principal=own_principal(),
             guarantee=Guarantee.UNATTESTED,
             read_ahead_bytes=self.read_ahead_bytes,
         )

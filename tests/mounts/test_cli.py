@@ -158,7 +158,15 @@ def test_policy_check_reads_a_file_as_the_settings_do(site: Path) -> None:
 
 def test_policy_explain(site: Path) -> None:
     (said,) = lines(out(site, "policy", "explain", "--json", "/data/secret/pay.csv"))
-    assert set(said) == {"path", "persistence", "metadata", "guarantee", "served", "rules"}
+    assert set(said) == {
+        "path",
+        "persistence",
+        "metadata",
+        "guarantee",
+        "readers",
+        "served",
+        "rules",
+    }
     assert (said["persistence"], said["served"]) == ("deny", False)
     assert [rule["name"] for rule in said["rules"] if "secret" in rule["why"]] == ["secret"]
     assert "deny" in out(site, "policy", "explain", "/data/secret/pay.csv")

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.page import page_length
+from headrace_cache.policy.audience import Audience
 from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
 
 #: What this process's own bookkeeping takes for a small object beside its key, as measured
@@ -19,6 +20,8 @@ from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_p
 OBJECT_BYTES = 1536
 #: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
 ARENA_ALIGNMENT = 64
+#: Arenas that are filled at once, each for those whom its objects' rules let read.
+MOST_ARENAS = 16
 
 
 class MemoryRoom:
@@ -27,8 +30,9 @@ class MemoryRoom:
     def __init__(self, memory: MemoryTier, shape: ExtentShape) -> None:
         self.shape = shape
         self._memory = memory
-        #: The arena that small objects are put into now.
-        self._arena: Extent | None = None
+        #: The arenas that small objects are put into now, for each audience its own: who is lent
+        #: one may read all that is in it.
+        self._arenas: dict[Audience, Extent] = {}
         self._arena_numbers = itertools.count()
 
     def take(self, held: CachedObject, index: int, pages: range) -> Span | None:
@@ -43,8 +47,8 @@ class MemoryRoom:
         return span
 
     def end_arena(self) -> None:
-        """Put nothing more into the arena of now."""
-        self._arena = None
+        """Put nothing more into the arenas of now."""
+        self._arenas.clear()
 
     def _new_span(self, held: CachedObject, index: int) -> Span | None:
         page_bytes = self.shape.page_bytes
@@ -67,14 +71,19 @@ class MemoryRoom:
 
     def _arena_span(self, held: CachedObject) -> Span | None:
         """A place in the arena that is being filled, or in a new one where that is full or gone."""
-        arena = self._arena
+        audience = held.placement.audience
+        arena = self._arenas.get(audience)
         base = 0 if arena is None else -(-arena.taken // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
         if arena is None or arena.gone or base + held.size > arena.size:
             key = ("arena", next(self._arena_numbers))
             base = 0
-            self._arena = arena = self._new_arena(key)
+            arena = self._new_arena(key)
             if arena is None:
                 return None
+            self._arenas.pop(audience, None)
+            if len(self._arenas) >= MOST_ARENAS:
+                del self._arenas[next(iter(self._arenas))]  # the oldest; it only gets no more
+            self._arenas[audience] = arena
         growth = 0
         if not self._memory.lends:
             growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(arena.taken)

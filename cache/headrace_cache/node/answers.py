@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from headrace_cache.local_service import LocalService
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.turns import Who
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import values as v
 from headrace_cache.wire.bulletin import Bulletin
+from headrace_cache.wire.told import ToldEntry
 from headrace_namespace.entry import Entry
 
 #: What an entry takes of a packet beside its texts.
@@ -19,14 +19,13 @@ _ENTRY_BYTES = 128
 class Answers:
     """Answers one request at a time of each of many sessions. Safe to use from many threads."""
 
-    def __init__(self, service: LocalService, bulletin: Bulletin) -> None:
-        self._service = service
+    def __init__(self, bulletin: Bulletin) -> None:
         self._bulletin = bulletin
 
     def answer(self, session: Session[Who], request: m.Request) -> tuple[m.Answer, Lent | None]:
         """The answer, and what goes with it. Raises HeadraceError, and ValueError for a request
         that makes no sense."""
-        service = self._service
+        service = session.service
         match request:
             case m.Open(path, max_age, closed):
                 self._close(session, closed)
@@ -91,7 +90,7 @@ class Answers:
     ) -> tuple[m.Answer, Lent | None]:
         # Before the policy is asked: what changes after it is seen by the client at its first read.
         edition = self._bulletin.edition
-        opened = self._service.open(v.path_of(path), v.freshness_of(max_age))
+        opened = session.service.open(v.path_of(path), v.freshness_of(max_age))
         handle = session.keep(opened)
         try:
             lent = session.lend(opened, 0, 1, bring=False)
@@ -119,7 +118,7 @@ class Answers:
         self, session: Session[Who], listing: int | None, entries: Iterator[Entry]
     ) -> m.Listed:
         """As many entries as one packet takes."""
-        told: list[m.ToldEntry] = []
+        told: list[ToldEntry] = []
         taken = 0
         for entry in entries:
             told.append(v.told_entry(entry))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
 from headrace_cache.node.server import NodeServer
+from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
 from headrace_cache.wire.channel import listening
 from headrace_namespace.errors import ConfigError
@@ -61,18 +62,19 @@ class Node:
         handed: socket.socket | None,
         fingerprint: str,
         release: str,
+        served: Audience,
         open_door: Callable[[], HttpDoor] | None = None,
     ) -> None:
-        """Begins to serve at `socket_file`, or on a socket that was `handed` over, and by
-        `open_door` for other hosts. Raises ConfigError where a node is there already, and
-        OSError."""
+        """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
+        root, and whom `served` admits (NOBODY: no others); and by `open_door` other hosts. Raises
+        ConfigError where a node is there already, and OSError."""
         self._service = service
         self._bulletin = bulletin
         #: Where clients find it.
         self.socket_file = socket_file
         self._own_file = handed is None
         try:
-            listener = handed or listening(socket_file, BACKLOG)
+            listener = handed or listening(socket_file, BACKLOG, everybody=served != NOBODY)
         except FileExistsError as error:
             raise ConfigError(str(error)) from None
         #: Where other hosts come in; None where they do not.
@@ -85,11 +87,12 @@ class Node:
             raise
         self.server = NodeServer(
             listener=listener,
-            answers=Answers(service, bulletin),
-            store=service.store(),
+            answers=Answers(bulletin),
+            service=service,
             bulletin=bulletin,
             fingerprint=fingerprint,
             release=release,
+            served=served,
             called_back=recalls.take,
         )
         recalls.server = self.server

@@ -19,13 +19,15 @@ from _thread import start_new_thread
 from collections.abc import Callable
 
 from headrace_cache.backing import most_descriptors
-from headrace_cache.extents.extent_store import ExtentStore
+from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.turns import Turns
+from headrace_cache.policy.audience import Audience
+from headrace_cache.principals import principal_of
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import BEAT_SECONDS, Bulletin
-from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, close_all
+from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, Peer, close_all
 from headrace_cache.wire.values import told_error
 from headrace_namespace.errors import AccessRefused, ConfigError, HeadraceError, TooManyOpen
 
@@ -49,10 +51,11 @@ _READ_ONCE = (
 
 
 class _Connection:
-    __slots__ = ("channel", "owner", "session")
+    __slots__ = ("channel", "owner", "peer", "session")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, peer: Peer) -> None:
         self.channel = channel
+        self.peer = peer
         self.session: Session[_Connection] | None = None
         #: Whether it began its session, which ends with it.
         self.owner = False
@@ -66,20 +69,23 @@ class NodeServer:
         *,
         listener: socket.socket,
         answers: Answers,
-        store: ExtentStore,
+        service: LocalService,
         bulletin: Bulletin,
         fingerprint: str,
         release: str,
+        served: Audience,
         called_back: Callable[[], list[int]],
     ) -> None:
-        """`called_back` gives the numbers of the extents whose room is needed; it is asked after
-        each `wake`."""
+        """`served`: whom the node serves beside its own user and root, as far as the policy lets
+        them read. `called_back` gives the numbers of the extents whose room is needed; it is asked
+        after each `wake`."""
         self._listener = listener
         self._answers = answers
-        self._store = store
+        self._service = service
         self._bulletin = bulletin
         self._fingerprint = fingerprint
         self._release = release
+        self._served = served
         self._called_back = called_back
         self._lock = threading.Lock()
         self._connections: dict[int, _Connection] = {}
@@ -197,12 +203,12 @@ class NodeServer:
             return
         accepted.setblocking(False)
         channel = Channel(accepted)
-        _, user = channel.peer()
+        peer = channel.peer()
         refusal: HeadraceError | None = None
-        if user not in (0, os.geteuid()):
+        if not self._serves(peer):
             refusal = AccessRefused(
-                f"this node serves user {os.geteuid()}, and not user {user}",
-                hint="run a node of your own, or none: headrace works without",
+                f"this node does not serve user {peer.user}",
+                hint="run a node of your own, or none; or be named in its [node] users or groups",
             )
         elif len(self._connections) >= self._most_connections:
             refusal = TooManyOpen(f"the node has {self._most_connections} connections already")
@@ -210,8 +216,13 @@ class NodeServer:
             self._refuse(channel, refusal)
             return
         with self._lock:
-            self._connections[accepted.fileno()] = _Connection(channel)
+            self._connections[accepted.fileno()] = _Connection(channel, peer)
         self._epoll.register(accepted.fileno(), _READ_ONCE)
+
+    def _serves(self, peer: Peer) -> bool:
+        if peer.user in (0, os.geteuid()):
+            return True
+        return self._served.admits(principal_of(peer.user, peer.groups))
 
     def _refuse(self, channel: Channel, error: Exception) -> None:
         with contextlib.suppress(BlockingIOError, Ended):
@@ -260,7 +271,11 @@ class NodeServer:
             return self._answers.answer(connection.session, request)
         if isinstance(request, m.Join):
             session = self._sessions.get(request.session)
-            if session is None:
+            # What is another's, by his groups too, is as if it were not there.
+            if session is None or (session.peer.user, session.peer.groups) != (
+                connection.peer.user,
+                connection.peer.groups,
+            ):
                 raise ValueError(f"there is no session {request.session}")
             connection.session = session
             return m.Done(), None
@@ -281,7 +296,9 @@ class NodeServer:
         bulletin = Lent(descriptors=[self._bulletin.open_for_reading()])
         with self._lock:
             turns = Turns[_Connection](MOST_OF_A_SESSION)
-            session = Session(next(self._numbers), connection.channel, self._store, turns)
+            peer = connection.peer
+            service = self._service.seen_by(principal_of(peer.user, peer.groups))
+            session = Session(next(self._numbers), connection.channel, service, peer, turns)
             self._sessions[session.number] = session
             connection.session, connection.owner = session, True
         return m.Welcome(session.number), bulletin

@@ -12,11 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic
 
-from headrace_cache.extents.extent_store import ExtentStore, Loan
+from headrace_cache.extents.extent_store import Loan
+from headrace_cache.local_service import LocalService
 from headrace_cache.node.turns import Turns, Who
 from headrace_cache.reading.open_object import OpenObject
-from headrace_cache.wire.channel import MOST_DESCRIPTORS, Channel, Ended, close_all
-from headrace_cache.wire.messages import CallBack, ToldLoan, encode
+from headrace_cache.wire.channel import MOST_DESCRIPTORS, Channel, Ended, Peer, close_all
+from headrace_cache.wire.messages import CallBack, encode
+from headrace_cache.wire.told import ToldLoan
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import TooManyOpen
 
@@ -43,13 +45,16 @@ class Session(Generic[Who]):
     """One client. Safe to use from several threads."""
 
     def __init__(
-        self, number: int, channel: Channel, store: ExtentStore, turns: Turns[Who]
+        self, number: int, channel: Channel, service: LocalService, peer: Peer, turns: Turns[Who]
     ) -> None:
+        """`service` is the cache as the client may use it."""
         self.number = number
+        self.service = service
+        self.peer = peer
         #: Of its connections, to be answered.
         self.turns = turns
         self._channel = channel
-        self._store = store
+        self._store = service.store()
         self._lock = threading.Lock()
         self._handles: dict[int, OpenObject] = {}
         self._listings: dict[int, Iterator[Entry]] = {}

@@ -24,4 +24,8 @@ class PolicyExplanation:
     persistence: str
     metadata: str
     guarantee: str
+    #: Whom each rule that names some lets read; all must. Empty for everybody.
+    readers: Sequence[str]
+    #: Why it is not served to who asks; None where it is.
+    refusal: str | None
     rules: Sequence[RuleReason]

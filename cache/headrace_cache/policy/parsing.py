@@ -7,6 +7,9 @@ model know and this one cannot enforce.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from headrace_cache.policy.audience import EVERYBODY, Admitted, Audience
 from headrace_cache.policy.path_pattern import PathPattern, PathPatterns
 from headrace_cache.policy.placement import Guarantee, MetadataKeeping, Persistence, Placement
 from headrace_cache.policy.policy import (
@@ -39,8 +42,6 @@ _NOT_ENFORCED = (
     "ttl",
     "max_cached_bytes",
     "min_group",
-    "users",
-    "groups",
     "clients",
     "regions",
 )
@@ -112,7 +113,9 @@ def _rule(table: Table) -> Rule:
     _finish(apply)
     if placement is None:
         raise table.error(
-            "apply", "demands nothing", "give persistence, metadata or guarantee, or drop the rule"
+            "apply",
+            "demands nothing",
+            "give persistence, metadata, guarantee, users or groups, or drop the rule",
         )
     return Rule(name, placement, paths, not_paths, mounts, tags)
 
@@ -122,7 +125,8 @@ def _placement(table: Table) -> Placement | None:
     persistence = _choice(table, "persistence", tuple(_PERSISTENCE))
     metadata = _choice(table, "metadata", tuple(_METADATA))
     guarantee = _choice(table, "guarantee", tuple(_GUARANTEE))
-    if persistence is None and metadata is None and guarantee is None:
+    audience = _audience(table)
+    if (persistence, metadata, guarantee) == (None, None, None) and audience == EVERYBODY:
         return None
     kept = BOTTOM.persistence if persistence is None else _PERSISTENCE[persistence]
     if guarantee is not None:
@@ -132,14 +136,25 @@ def _placement(table: Table) -> Placement | None:
         proven = Guarantee.G1
     else:
         proven = BOTTOM.guarantee
-    return Placement(kept, BOTTOM.metadata if metadata is None else _METADATA[metadata], proven)
+    known = BOTTOM.metadata if metadata is None else _METADATA[metadata]
+    return Placement(kept, known, proven, audience)
 
 
 def _default(table: Table, given: Placement) -> Placement:
     """The default, built in where it is silent: naming the metadata does not free the bytes."""
     if "persistence" in table:
         return given
-    return Placement(BUILT_IN.persistence, given.metadata, given.guarantee)
+    return replace(given, persistence=BUILT_IN.persistence)
+
+
+def _audience(table: Table) -> Audience:
+    """Whom a table's `users` and `groups` let read; everybody where it has neither."""
+    users, groups = (frozenset(_items(table, key)) for key in ("users", "groups"))
+    for key, names in (("users", users), ("groups", groups)):
+        for name in names:
+            if not name.isprintable() or name != name.strip() or not name or "*" in name:
+                raise table.error(key, f"{name!r} is no name", "write a name or a number, in full")
+    return Audience(frozenset([Admitted(users, groups)])) if users or groups else EVERYBODY
 
 
 def _patterns(table: Table, key: str) -> PathPatterns | None:

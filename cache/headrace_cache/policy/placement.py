@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from headrace_cache.policy.audience import EVERYBODY, Audience
+
 
 class Persistence(IntEnum):
     """Where bytes may be kept."""
@@ -53,11 +55,13 @@ class Guarantee(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which tiers may hold an object's bytes and metadata, and what the host must guarantee."""
+    """Which tiers may hold an object's bytes and metadata, what the host must guarantee, and who
+    may read it."""
 
     persistence: Persistence
     metadata: MetadataKeeping
     guarantee: Guarantee
+    audience: Audience = EVERYBODY
 
     @property
     def allows_memory(self) -> bool:
@@ -88,7 +92,7 @@ class Placement:
             told.append(f"metadata {self.metadata.word}")
         if self.guarantee is not Guarantee.UNATTESTED:
             told.append(self.guarantee.word)
-        return " with ".join(told)
+        return " for ".join((" with ".join(told), *self.audience.words))
 
     def join(self, other: Placement) -> Placement:
         """The strictest of both, property by property."""
@@ -96,4 +100,5 @@ class Placement:
             max(self.persistence, other.persistence),
             max(self.metadata, other.metadata),
             max(self.guarantee, other.guarantee),
+            self.audience.join(other.audience),
         )

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from headrace_cache.policy.audience import EVERYBODY, NOBODY
 from headrace_cache.policy.explanation import RuleReason
 from headrace_cache.policy.path_pattern import PathPatterns, as_folder, composed
 from headrace_cache.policy.placement import Guarantee, MetadataKeeping, Persistence, Placement
@@ -21,7 +22,7 @@ from headrace_namespace.path import fold
 from headrace_namespace.resolution import Name
 
 #: The strictest placement: what is given where nothing can be decided.
-TOP = Placement(Persistence.DENY, MetadataKeeping.MEMORY_ONLY, Guarantee.G2)
+TOP = Placement(Persistence.DENY, MetadataKeeping.MEMORY_ONLY, Guarantee.G2, NOBODY)
 
 #: The loosest: what a rule says of a property that it does not name.
 BOTTOM = Placement(Persistence.ANY, MetadataKeeping.PERSIST, Guarantee.UNATTESTED)
@@ -196,7 +197,10 @@ class Policy:
             placement.denies
             or (
                 placement.metadata is MetadataKeeping.MEMORY_ONLY
-                and placement.guarantee is not Guarantee.UNATTESTED
+                and (
+                    placement.guarantee is not Guarantee.UNATTESTED
+                    or placement.audience != EVERYBODY
+                )
             )
             for placement in (self.default, *(rule.placement for rule in self.rules))
         )
@@ -297,7 +301,11 @@ DENY_ALL = Policy(TOP, default_why="the policy file cannot be read")
 
 
 def _words(placement: Placement) -> str:
-    return f"{placement.persistence.word} {placement.metadata.word} {placement.guarantee.word}"
+    words = [placement.persistence.word, placement.metadata.word, placement.guarantee.word]
+    if placement.audience != EVERYBODY:
+        lists = sorted([sorted(one.users), sorted(one.groups)] for one in placement.audience.lists)
+        words.append(json.dumps(lists))
+    return " ".join(words)
 
 
 def _kept_words(epoch: int | None) -> str:

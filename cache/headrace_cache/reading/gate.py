@@ -10,6 +10,7 @@ import functools
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from headrace_cache.policy.audience import EVERYBODY, Principal
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.policy.placement import Guarantee, MetadataKeeping, Placement
 from headrace_cache.policy.policy import Policy
@@ -39,11 +40,27 @@ class Governed:
 class PolicyGate:
     """Judges paths and versions by the policy of now. Safe to use from many threads."""
 
-    def __init__(self, namespace: Namespace, watch: PolicyWatch, guarantee: Guarantee) -> None:
-        """`guarantee`: what this process can give at most."""
+    def __init__(
+        self,
+        namespace: Namespace,
+        watch: PolicyWatch,
+        guarantee: Guarantee,
+        principal: Principal,
+    ) -> None:
+        """`guarantee`: what this process can give at most. `principal`: for whom it judges."""
         self._namespace = namespace
         self._watch = watch
         self._guarantee = guarantee
+        self._principal = principal
+
+    def seen_by(self, principal: Principal) -> PolicyGate:
+        """The gate that judges for somebody else."""
+        return PolicyGate(self._namespace, self._watch, self._guarantee, principal)
+
+    def admits(self, pinned: Pinned) -> bool:
+        """Whether what another may have opened is for this principal too."""
+        audience = pinned.placement.audience
+        return audience is EVERYBODY or audience.admits(self._principal)
 
     def policy(self) -> Policy:
         """The policy in force; a look at the file may be due."""
@@ -102,11 +119,14 @@ class PolicyGate:
         """What the policy decides of `path`, and by which rules."""
         names = self.names_of(path)
         placement, reasons = self._watch.current().explain(names)
+        refusal = self._refusal_of(path, placement, reading=True)
         return PolicyExplanation(
             path,
             placement.persistence.word,
             placement.metadata.word,
             placement.guarantee.word,
+            placement.audience.words,
+            None if refusal is None else refusal.message,
             reasons,
         )
 
@@ -143,6 +163,8 @@ class PolicyGate:
         """Whether whatever may lie in a folder would be held as strictly by its new name."""
         policy = self._watch.current()
         strictest = policy.strictest_below(source.resolved.names)
+        if not strictest.audience.admits(self._principal):
+            return False
         loosest = policy.loosest_below(target.resolved.names)
         return strictest.join(loosest) == loosest
 
@@ -155,7 +177,8 @@ class PolicyGate:
     def refusal(self, governed: Governed, *, reading: bool) -> PolicyDenied | None:
         """Why the policy refuses a read, or a mere look; None where it does not.
 
-        It denies the object, or demands a guarantee that this process cannot give.
+        It denies the object, or demands a guarantee that this process cannot give, or the object
+        is for others.
         """
         return self._refusal_of(governed.path, governed.placement, reading=reading)
 
@@ -172,5 +195,12 @@ class PolicyGate:
                 f"this process is {self._guarantee.word}",
                 path=path,
                 hint='to allow it here, its rule must say guarantee = "unattested"',
+            )
+        if restricted and not placement.audience.admits(self._principal):
+            return PolicyDenied(
+                f"{path} is for {' and '.join(placement.audience.words)}, and not for "
+                f"{self._principal.word}",
+                path=path,
+                hint="ask who writes the policy to name you in its rule",
             )
         return None

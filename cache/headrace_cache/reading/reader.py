@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
@@ -23,6 +24,7 @@ from dataclasses import replace
 
 from headrace_cache.extents.extent_store import CachedObject, ExtentStore, Loan
 from headrace_cache.extents.page import page_range
+from headrace_cache.policy.audience import Principal
 from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.scope import Scope
 from headrace_cache.policy.watch import PolicyWatch
@@ -30,7 +32,7 @@ from headrace_cache.reading.fetching import MOST_FLIGHTS_OF_A_READ, Fetching
 from headrace_cache.reading.gate import Governed, PolicyGate
 from headrace_cache.reading.pinned import Pinned
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES, LongReads, ReadAhead
-from headrace_cache.reading.settled import Settled
+from headrace_cache.reading.settled import SettledOpens
 from headrace_cache.reading.single_flight import Flight, Flights
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import (
@@ -67,17 +69,24 @@ class Reader:
         launcher: Offload,
         counters: Counters,
         guarantee: Guarantee,
+        principal: Principal,
         read_ahead_bytes: int = WIDEST_WINDOW_BYTES,
     ) -> None:
-        self.gate = PolicyGate(namespace, policy, guarantee)
+        self.gate = PolicyGate(namespace, policy, guarantee, principal)
         self._namespace = namespace
         self._store = store
         self._launcher = launcher
         self._counters = counters
         self._read_ahead_bytes = read_ahead_bytes
         self._fetching = Fetching(namespace, store, flights, counters)
-        self._settled = Settled(namespace, None, None)
+        self._settled = SettledOpens(namespace)
         self.long_reads = LongReads(store.shape.whole_bytes)
+
+    def seen_by(self, principal: Principal) -> Reader:
+        """The reader that reads for somebody else; all but its gate is shared."""
+        other = copy.copy(self)
+        other.gate = self.gate.seen_by(principal)
+        return other
 
     # Steps 1 to 4: from a path to a pinned version, attached.
 
@@ -88,12 +97,9 @@ class Reader:
 
         What the last open of the path settled holds again where nothing moved since (`settled.py`).
         """
-        mounts, policy = self._namespace.mounted(), self.gate.policy()
-        settled = self._settled
-        if settled.mounts is not mounts or settled.policy is not policy:
-            settled = self._settled = Settled(self._namespace, mounts, policy)
+        settled = self._settled.now(self._namespace.mounted(), self.gate.policy())
         again = settled.again(path, freshness)
-        if again is not None:
+        if again is not None and self.gate.admits(again[0]):
             return again
         governed, pinned = self._pin(path, freshness)
         held = self.attach(pinned)

@@ -21,6 +21,21 @@ from headrace_namespace.resolution import Resolved
 MOST_SETTLED = 10_000
 
 
+class SettledOpens:
+    """What is settled under the mounts and the policy of now, for all who read."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._now = Settled(namespace, None, None)
+
+    def now(self, mounts: object, policy: object) -> Settled:
+        """What is settled under these; nothing, where they have just changed."""
+        now = self._now
+        if now.mounts is not mounts or now.policy is not policy:
+            now = self._now = Settled(self._namespace, mounts, policy)
+        return now
+
+
 class Settled:
     """Opens under one table of mounts and one policy; where either changes, all is settled anew.
 

@@ -24,9 +24,11 @@ from headrace_cache.wire.bulletin import PostedBulletin
 from headrace_cache.wire.channel import (
     MOST_PACKET_BYTES,
     Channel,
+    Ended,
     close_all,
     connected,
 )
+from headrace_cache.wire.told import ToldLoan
 from headrace_cache.wire.values import error_of
 from headrace_namespace.errors import HeadraceError, StoreAnswerWrong
 from headrace_namespace.offload import WAIT_SECONDS
@@ -62,8 +64,11 @@ class NodeGone(ConnectionError):
 class NodeConnection:
     """One session with a node. Safe to use from many threads, not across a fork."""
 
-    def __init__(self, socket_file: Path, release: str, fingerprint: str) -> None:
-        """Raises NodeGone where none is there, and ConfigError where it serves others."""
+    def __init__(
+        self, socket_file: Path, release: str, fingerprint: str, by_user: int | None
+    ) -> None:
+        """`by_user` may run the node, beside this process's own user and root. Raises NodeGone
+        where none is there, and ConfigError where it serves others."""
         self._file = socket_file
         self._lock = threading.Lock()
         self._free: list[tuple[Channel, bytearray]] = []
@@ -79,20 +84,20 @@ class NodeConnection:
             raise NodeGone(f"no node listens at {socket_file}: {error}") from error
         self._first = first
         try:
-            _, user = first.peer()
-            if user not in (0, os.geteuid()):
+            user = first.peer().user
+            if user not in (0, os.geteuid(), by_user):
                 raise NodeGone(f"who listens at {socket_file} is user {user}, and not this one")
             hello = m.Hello(m.PROTOCOL, release, fingerprint)
-            welcome, descriptors = self._exchange(first, bytearray(MOST_PACKET_BYTES), hello)
+            welcome, descriptors = self._begun(first, hello)
             if not isinstance(welcome, m.Welcome) or len(descriptors) != 1:
                 close_all(descriptors)
                 raise StoreAnswerWrong(f"what listens at {socket_file} is no node")
             self.bulletin = PostedBulletin(descriptors[0])
-        except OSError as error:
+        except BaseException as error:
             first.close()
-            raise NodeGone(f"the node at {socket_file} does not answer: {error}") from error
-        except BaseException:
-            first.close()
+            if isinstance(error, OSError) and not isinstance(error, HeadraceError):
+                said = f"the node at {socket_file} does not answer: {error}"
+                raise NodeGone(said) from error
             raise
         self._session = welcome.session
         first.socket.settimeout(None)
@@ -177,6 +182,19 @@ class NodeConnection:
         for extent in self._extents.values():
             _unmapped(extent)
 
+    def _begun(self, first: Channel, hello: m.Hello) -> tuple[m.Answer, list[int]]:
+        room = bytearray(MOST_PACKET_BYTES)
+        try:
+            return self._exchange(first, room, hello)
+        except Ended:
+            # It hung up on us, and may have said before why; the kernel tells that second.
+            packet, descriptors = first.receive(room)
+            close_all(descriptors)
+            said = m.answer_of(packet)
+            if isinstance(said, m.Failed):
+                raise error_of(said) from None
+            raise
+
     def _exchange(
         self, channel: Channel, room: bytearray, request: m.Request
     ) -> tuple[m.Answer, list[int]]:
@@ -248,7 +266,7 @@ class NodeConnection:
             raise NodeGone(f"the node takes no connection: {error}") from error
         return channel, room
 
-    def _map(self, loans: Sequence[m.ToldLoan], descriptors: list[int]) -> None:
+    def _map(self, loans: Sequence[ToldLoan], descriptors: list[int]) -> None:
         """Map what is new among the loans."""
         unmapped: list[int] = []
         try:

@@ -20,6 +20,7 @@ from headrace_cache.wire import changes as c
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import routes
 from headrace_cache.wire import values as v
+from headrace_cache.wire.told import ToldEntry
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
@@ -68,7 +69,7 @@ class HttpNodeService:
                 if not given or error.answered or cuts == MOST_LISTING_CUTS:
                     raise
 
-    def _listed(self, client: HttpNodeClient, path: NamespacePath) -> Iterator[m.ToldEntry]:
+    def _listed(self, client: HttpNodeClient, path: NamespacePath) -> Iterator[ToldEntry]:
         parts = client.listed(m.List(v.told_path(path)))
         at_once: list[m.Listed] = []
         taken = 0

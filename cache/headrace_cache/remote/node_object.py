@@ -13,6 +13,7 @@ from contextlib import suppress
 from headrace_cache.remote.connection import LentExtent, NodeConnection, NodeGone
 from headrace_cache.service import OpenObject
 from headrace_cache.wire import messages as m
+from headrace_cache.wire.told import ToldLoan
 from headrace_cache.wire.values import path_of, version_of
 from headrace_namespace.errors import VersionGone
 from headrace_namespace.identity import ObjectVersion
@@ -256,7 +257,7 @@ class NodeObject:
                 self._spans.pop(begin, None)
         return None
 
-    def _enter(self, loan: m.ToldLoan, start: int, stop: int) -> None:
+    def _enter(self, loan: ToldLoan, start: int, stop: int) -> None:
         """Read from this loan from now on; bytes `start` to `stop` of it are there at least."""
         extent = self._connection.extent(loan.number)
         if extent is not None:

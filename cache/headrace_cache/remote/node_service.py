@@ -59,11 +59,14 @@ class NodeService:
         fingerprint: str,
         own: Callable[[], CacheService],
         clock: Clock,
+        *,
+        by_user: int | None = None,
     ) -> None:
-        """`own` opens a cache of this process. Raises NodeGone where no node is there, and
+        """`own` opens a cache of this process; `by_user` may run the node, beside this process's
+        own user and root. Raises NodeGone where no node is there, and
         ConfigError where it serves another configuration or speaks another protocol."""
         self._file = socket_file
-        self._hello = (release, fingerprint)
+        self._hello = (release, fingerprint, by_user)
         self._open_own = own
         self._clock = clock
         self._lock = threading.Lock()

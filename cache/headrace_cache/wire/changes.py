@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from headrace_cache.wire import messages as m
+from headrace_cache.wire.told import ToldVersion
 from headrace_cache.wire.values import error_of, path_of, raw, told_error, told_path
 from headrace_namespace.errors import HeadraceError, StoreAnswerWrong
 from headrace_namespace.path import NamespacePath
@@ -93,7 +94,7 @@ class Writable(_Message, tag=80):
 class Made(_Message, tag=81):
     """The version that was written."""
 
-    version: m.ToldVersion
+    version: ToldVersion
 
 
 class Failure(_Message):

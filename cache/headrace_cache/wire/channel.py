@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_namespace.errors import StoreAnswerWrong
@@ -22,6 +23,20 @@ MOST_PACKET_BYTES = 128 << 10
 MOST_DESCRIPTORS = 64
 
 _CREDENTIALS = struct.Struct("iII")
+#: Groups of a process, as many as Python lets one ask for at once; who has more counts as having
+#: his first alone.
+MOST_GROUPS = 256
+#: socket(7); Python has no name for it.
+_SO_PEERGROUPS = 59
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end's process, user and groups, by their numbers, as it connected."""
+
+    process: int
+    user: int
+    groups: frozenset[int]
 
 
 class Ended(ConnectionError):
@@ -75,11 +90,16 @@ class Channel:
             raise Ended("the other end has closed the connection")
         return memoryview(room)[:length], list(descriptors)
 
-    def peer(self) -> tuple[int, int]:
-        """Process and user of who made the connection, as the kernel says."""
+    def peer(self) -> Peer:
+        """Who made the connection (or, for a client, who listens), as the kernel says. Raises
+        OSError."""
         said = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        process, user, _ = _CREDENTIALS.unpack(said)
-        return process, user
+        process, user, group = _CREDENTIALS.unpack(said)
+        try:
+            raw = self.socket.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, MOST_GROUPS * 4)
+        except OSError:  # he has more
+            raw = b""
+        return Peer(process, user, frozenset((group, *array.array("I", raw))))
 
     def close(self) -> None:
         """Let go."""
@@ -100,8 +120,9 @@ def connected(path: Path, seconds: float) -> Channel:
     return Channel(made)
 
 
-def listening(path: Path, backlog: int) -> socket.socket:
-    """A socket that listens at `path`, for this user alone, in place of one that nobody listens at.
+def listening(path: Path, backlog: int, *, everybody: bool) -> socket.socket:
+    """A socket that listens at `path`, for this user alone or for `everybody` who may look into its
+    folder, in place of one that nobody listens at.
 
     Raises OSError, FileExistsError where somebody does.
     """
@@ -116,7 +137,7 @@ def listening(path: Path, backlog: int) -> socket.socket:
                 raise FileExistsError(f"a node is there already: {path} ({error})") from error
             else:
                 raise FileExistsError(f"a node is running already: {path}")
-        before = os.umask(0o177)
+        before = os.umask(0o111 if everybody else 0o177)
         try:
             with _short_name(path) as name:
                 made.bind(name)

@@ -5,14 +5,8 @@ from __future__ import annotations
 import headrace_namespace.errors
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.service import Why
-from headrace_cache.wire.messages import (
-    Explained,
-    Failed,
-    ToldEntry,
-    ToldMount,
-    ToldVersion,
-    ToldWhy,
-)
+from headrace_cache.wire.messages import Explained, Failed, ToldWhy
+from headrace_cache.wire.told import ToldEntry, ToldMount, ToldVersion
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError
 from headrace_namespace.freshness import Freshness
@@ -134,6 +128,8 @@ def told_explanation(explanation: PolicyExplanation) -> Explained:
         explanation.persistence,
         explanation.metadata,
         explanation.guarantee,
+        list(explanation.readers),
+        explanation.refusal,
         list(explanation.rules),
     )
 
@@ -142,7 +138,13 @@ def explanation_of(told: Explained) -> PolicyExplanation:
     """What the policy decides, again."""
     path = NamespacePath(text_of(told.path))
     return PolicyExplanation(
-        path, told.persistence, told.metadata, told.guarantee, tuple(told.rules)
+        path,
+        told.persistence,
+        told.metadata,
+        told.guarantee,
+        tuple(told.readers),
+        told.refusal,
+        tuple(told.rules),
     )
 
 

@@ -16,8 +16,10 @@ A copy or a new name may never lead to a looser placement than the bytes had.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from unicodedata import normalize
 
 from headrace_cache.holding import Holding
@@ -75,6 +77,13 @@ class Writer:
         )
         # Only the launcher's one thread changes it.
         self._open: weakref.WeakSet[ObjectWriter] = weakref.WeakSet()
+
+    def beside(self, reader: Reader) -> Writer:
+        """The writer of another reader, which judges for somebody else; all else is shared."""
+        other = copy.copy(self)
+        other._reader, other._gate = reader, reader.gate
+        other._tools = replace(self._tools, keep=other._keep)
+        return other
 
     def reader(self) -> Reader:
         """The reader beside it: what a copy reads with."""

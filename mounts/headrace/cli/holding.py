@@ -106,6 +106,7 @@ def why(call: Call, path: str, as_json: bool) -> None:
             "persistence": placement.persistence,
             "metadata": placement.metadata,
             "guarantee": placement.guarantee,
+            "readers": " and ".join(placement.readers) or "everybody",
             "pinned": "yes" if said.pinned else "no",
         }
     )
@@ -184,6 +185,7 @@ def _facts(said: Why) -> dict[str, object]:
             "persistence": placement.persistence,
             "metadata": placement.metadata,
             "guarantee": placement.guarantee,
+            "readers": list(placement.readers),
         },
         "pinned": said.pinned,
         "extents": [

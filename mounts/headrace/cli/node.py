@@ -20,19 +20,26 @@ from headrace.cli.streams import complain
     examples=("headrace node", "headrace --config /etc/headrace/headrace.toml node"),
     codes=WORKING,
 )
+@click.option(
+    "--check", is_flag=True, help="Only ask whether one runs and answers: 0 if so, else 1 or 2."
+)
 @pass_call
-def node(call: Call) -> None:
+def node(call: Call, check: bool) -> None:
     """Run the node: one cache in memory for all jobs of this host.
 
     It serves the jobs of its configuration, and stays in the foreground until SIGTERM or Ctrl-C,
     answers what is under way, and ends. Jobs find it by its socket when they connect; without it
     each has a cache of its own. With a [node.http] it serves jobs of other hosts too. Under systemd
     it says when it is ready (Type=notify), tells the watchdog that it lives, and takes the socket
-    that systemd listens on.
+    that systemd listens on. For other supervisors, --check asks a running node of this
+    configuration for a sign of life.
     """
     from headrace_cache.node.daemon import ServiceManager
-    from headrace_mounts.connect import open_node
+    from headrace_mounts.connect import check_node, open_node
 
+    if check:
+        complain(f"node: answers at {check_node(call.config)}")
+        return
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -18,7 +18,7 @@ from headrace_namespace.errors import ConfigError
 from headrace_namespace.path import NamespacePath
 
 if TYPE_CHECKING:
-    from headrace_cache.policy.explanation import PolicyExplanation
+    pass
 
 
 @click.group()
@@ -69,22 +69,11 @@ def explain(call: Call, path: str, as_json: bool) -> None:
         "metadata": said.metadata,
         "guarantee": said.guarantee,
     }
-    refusal = _refusal(said)
+    refusal, readers = said.refusal, list(said.readers)
     if as_json:
-        print_json(facts | {"served": refusal is None, "rules": rules})
+        print_json(facts | {"readers": readers, "served": refusal is None, "rules": rules})
         return
+    facts["readers"] = " and ".join(readers) or "everybody"
     print_facts(facts | {"served": f"no: {refusal}" if refusal else "yes"})
     sys.stdout.write("\n")
     print_table(("rule", "applies because"), [(rule["name"], rule["why"]) for rule in rules])
-
-
-def _refusal(said: PolicyExplanation) -> str | None:
-    """Why this process does not serve such a path; None where it does.
-
-    What the reader's own refusal says, from the words: no host is attested in this version.
-    """
-    if said.persistence == "deny":
-        return "the policy denies it"
-    if said.guarantee != "unattested":
-        return f"it demands a host that is attested to {said.guarantee}, and this one is not"
-    return None

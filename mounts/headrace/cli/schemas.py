@@ -91,6 +91,7 @@ _PERSISTENCE = _text(
 )
 _METADATA = _text("where names, sizes and versions may be kept", choices=("persist", "memory-only"))
 _GUARANTEE = _text("what a host must prove", choices=("unattested", "G1", "G2"))
+_READERS = _list("who may read it: everybody, or whom each of these lets", _text("a rule's list"))
 _TIER = _object(
     "one tier; one that is off is missing",
     used=_count("bytes held"),
@@ -173,6 +174,7 @@ _OF_COMMANDS: Mapping[str, Schema] = {
             persistence=_PERSISTENCE,
             metadata=_METADATA,
             guarantee=_GUARANTEE,
+            readers=_READERS,
         ),
         extents=_list(
             "what is held of it, as unbroken runs",
@@ -239,6 +241,7 @@ _OF_COMMANDS: Mapping[str, Schema] = {
         persistence=_PERSISTENCE,
         metadata=_METADATA,
         guarantee=_GUARANTEE,
+        readers=_READERS,
         served=_flag("whether this host serves it"),
         rules=_RULES,
     ),

@@ -16,6 +16,7 @@ import pytest
 from headrace_cache.node.daemon import Node
 from headrace_cache.opening import open_service
 from headrace_cache.remote.node_service import NodeService
+from headrace_cache.service import OpenObject
 from headrace_mounts.connect import open_node
 from headrace_mounts.settings import load_settings
 from headrace_namespace.path import NamespacePath
@@ -82,7 +83,7 @@ class World:
             open_service, settings.mounts, settings.cache, settings.policy, settings.context
         )
         client = NodeService(
-            settings.node_socket, "1", settings.fingerprint, own, settings.context.clock
+            settings.node.socket, "1", settings.node_fingerprint, own, settings.context.clock
         )
         return self._ends.enter_context(closing(client))
 
@@ -98,6 +99,10 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def path(name: str) -> NamespacePath:
     return NamespacePath.parse(f"/data/{name}")
+
+
+def whole(opened: OpenObject) -> bytes:
+    return opened.read_at(0, opened.version.size)
 
 
 @pytest.fixture

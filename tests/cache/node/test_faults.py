@@ -6,9 +6,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -16,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from headrace_cache.local_service import LocalService
 from headrace_cache.node import server
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.remote import connection, node_service
-from headrace_cache.service import OpenObject
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.channel import connected
+from headrace_cache.wire.told import ToldEntry
 from headrace_mounts.connect import open_node
 from headrace_mounts.settings import load_settings
 from headrace_namespace.errors import (
@@ -32,11 +30,7 @@ from headrace_namespace.errors import (
     VersionGone,
 )
 from headrace_namespace.path import NamespacePath
-from tests.cache.node.conftest import MIB, World, path
-
-
-def whole(opened: OpenObject) -> bytes:
-    return opened.read_at(0, opened.version.size)
+from tests.cache.node.conftest import MIB, World, path, whole
 
 
 def test_readers_go_on_when_the_node_is_killed(
@@ -121,7 +115,7 @@ def test_a_second_node_is_refused_and_a_dead_ones_socket_is_taken(world: World) 
         open_node(world.file)
     node.kill()
     node.wait(30)
-    assert load_settings(world.file).node_socket.exists()
+    assert load_settings(world.file).node.socket.exists()
     world.put("a", 10)
     world.node()
     assert world.client().stat(path("a")).size == 10
@@ -208,18 +202,17 @@ def test_a_stalled_request_of_one_client_leaves_threads_to_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.put("a", 10)
-    node = world.node()
+    world.node()
     client, other = world.client(), world.client()
     go_on, begun = threading.Event(), threading.Semaphore(0)
-    service = node._service  # pyright: ignore[reportPrivateUsage]
-    explain = service.explain
+    explain = LocalService.explain
 
-    def stall(asked: NamespacePath) -> PolicyExplanation:
+    def stall(service: LocalService, asked: NamespacePath) -> PolicyExplanation:
         begun.release()
         assert go_on.wait(60)
-        return explain(asked)
+        return explain(service, asked)
 
-    monkeypatch.setattr(service, "explain", stall)
+    monkeypatch.setattr(LocalService, "explain", stall)
     askers = [threading.Thread(target=client.explain, args=(path("a"),)) for _ in range(80)]
     for asker in askers:
         asker.start()
@@ -262,14 +255,13 @@ def test_an_interrupted_read_leaves_nothing_lent_that_is_not_mapped(
 
 def test_a_fault_of_the_nodes_own_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.put("a", 10)
-    node = world.node()
+    world.node()
     client = world.client()
-    service = node._service  # pyright: ignore[reportPrivateUsage]
 
-    def broken(asked: NamespacePath) -> PolicyExplanation:
+    def broken(_: LocalService, asked: NamespacePath) -> PolicyExplanation:
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(service, "explain", broken)
+    monkeypatch.setattr(LocalService, "explain", broken)
     logging.getLogger("headrace_cache.node.server").disabled = True
     try:
         with pytest.raises(StoreUnavailable, match="the node failed: ZeroDivisionError: a fault"):
@@ -291,7 +283,7 @@ def test_another_configuration_has_a_cache_of_its_own(world: World) -> None:
 def test_thousands_of_connections_that_say_nothing(world: World) -> None:
     world.put("a", 3 * MIB)
     world.node()
-    socket_file = load_settings(world.file).node_socket
+    socket_file = load_settings(world.file).node.socket
     quiet = [connected(socket_file, 10) for _ in range(400)]
     try:
         assert len(whole(world.client().open(path("a")))) == 3 * MIB
@@ -338,86 +330,10 @@ def test_processes_at_once_in_a_tier_that_is_too_small_for_all(world: World) -> 
     assert used.used <= used.limit == 8 * MIB
 
 
-# The command, and systemd.
-
-
-def command(world: World, **more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "headrace", "--config", str(world.file), "node"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **more},
-    )
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_until_it_is_ended(world: World, number: signal.Signals) -> None:
-    data = world.put("a", 10)
-    process = command(world)
-    assert process.stderr is not None
-    assert "node: serving at" in process.stderr.readline()
-    assert whole(world.client().open(path("a"))) == data
-    process.send_signal(number)
-    assert process.wait(30) == 0
-    assert "node: ending" in process.stderr.read()
-    process.stderr.close()
-    assert not load_settings(world.file).node_socket.exists()
-
-
-def test_systemd_is_told_that_it_is_ready_lives_and_stops(world: World, tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind("\0headrace-test-" + str(os.getpid()))
-        manager.settimeout(30)
-        address = "@headrace-test-" + str(os.getpid())
-        process = command(world, NOTIFY_SOCKET=address, WATCHDOG_USEC="200000")
-        try:
-            assert manager.recv(100) == b"READY=1"
-            assert manager.recv(100) == manager.recv(100) == b"WATCHDOG=1"
-            process.terminate()
-            said = manager.recv(100)
-            while said == b"WATCHDOG=1":
-                said = manager.recv(100)
-            assert said == b"STOPPING=1"
-        finally:
-            process.wait(30)
-            assert process.stderr is not None
-            process.stderr.close()
-
-
-def test_systemds_socket_is_taken(world: World, tmp_path: Path) -> None:
-    world.put("a", 10)
-    where = load_settings(world.file).node_socket
-    where.parent.mkdir(exist_ok=True)
-    program = (
-        "import os, socket, sys\n"
-        "s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-        "os.chdir(os.path.dirname(sys.argv[1])); s.bind(os.path.basename(sys.argv[1]))\n"
-        "s.listen(8); os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n"
-        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
-        "os.execv(sys.executable, [sys.executable, '-m', 'headrace', '--config', sys.argv[2],"
-        " 'node'])\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(where), str(world.file)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        assert "node: serving" in process.stderr.readline()
-        assert world.client().stat(path("a")).size == 10
-    finally:
-        process.terminate()
-        process.wait(30)
-        assert process.stderr is not None
-        process.stderr.close()
-    assert where.exists()  # it is systemd's
-
-
 def test_every_request_has_its_answer_in_the_table() -> None:
     """What one end sends, the other end reads: each row there and back."""
     for row in m.Request.__args__:
         assert row.__doc__ and "->" in row.__doc__, row
-    entry = m.ToldEntry(b"/a", None, None, False, False)
+    entry = ToldEntry(b"/a", None, None, False, False)
     for answer in (m.Found(entry), m.Listed(3, [entry]), m.Number(1 << 62), m.CallBack([1])):
         assert m.answer_of(m.encode(answer)) == answer

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from headrace_cache.wire import messages as m
-from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, connected
+from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, Peer, connected
 from headrace_cache.wire.values import raw
 from headrace_mounts.settings import load_settings
 from headrace_namespace.errors import StoreAnswerWrong
@@ -26,7 +26,7 @@ class Stranger:
 
     def __init__(self, world: World) -> None:
         self.settings = load_settings(world.file)
-        self.channel = connected(self.settings.node_socket, 10)
+        self.channel = connected(self.settings.node.socket, 10)
         self.room = bytearray(MOST_PACKET_BYTES)
 
     def ask(self, request: m.Request) -> tuple[m.Answer, list[int]]:
@@ -42,7 +42,7 @@ class Stranger:
                 return answer, descriptors
 
     def hello(self) -> None:
-        asked = m.Hello(m.PROTOCOL, "1", self.settings.fingerprint)
+        asked = m.Hello(m.PROTOCOL, "1", self.settings.node_fingerprint)
         welcome, descriptors = self.ask(asked)
         assert isinstance(welcome, m.Welcome)
         for descriptor in descriptors:
@@ -112,7 +112,7 @@ def test_what_is_lent_can_only_be_read(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_user_is_refused(world: World) -> None:
     world.node()
-    socket_file = load_settings(world.file).node_socket
+    socket_file = load_settings(world.file).node.socket
     os.chmod(socket_file, 0o666)  # the door stands open, and still
     for folder in (socket_file.parent, *socket_file.parents):
         if folder.owner() == "root" and folder != folder.parent and "pytest" in str(folder):
@@ -167,7 +167,7 @@ def test_a_range_beyond_the_object_is_cut(stranger: Stranger) -> None:
 
 def test_another_protocol_is_told_who_must_be_upgraded(stranger: Stranger) -> None:
     for protocol, who in ((m.PROTOCOL + 1, "node"), (m.PROTOCOL - 1, "client")):
-        failed, _ = stranger.ask(m.Hello(protocol, "9", stranger.settings.fingerprint))
+        failed, _ = stranger.ask(m.Hello(protocol, "9", stranger.settings.node_fingerprint))
         assert isinstance(failed, m.Failed) and failed.hint == raw(f"upgrade the {who}")
 
 
@@ -292,6 +292,8 @@ def test_a_client_that_is_called_back_gives_back(world: World) -> None:
 
 def test_channels_know_their_peer(world: World) -> None:
     world.node()
-    channel: Channel = connected(load_settings(world.file).node_socket, 10)
-    assert channel.peer() == (os.getpid(), os.geteuid())
+    channel: Channel = connected(load_settings(world.file).node.socket, 10)
+    assert channel.peer() == Peer(
+        os.getpid(), os.geteuid(), frozenset((os.getegid(), *os.getgroups()))
+    )
     channel.close()

@@ -11,11 +11,7 @@ from hypothesis import strategies as st
 
 from headrace_cache.service import OpenObject
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied
-from tests.cache.node.conftest import MIB, World, path
-
-
-def whole(opened: OpenObject) -> bytes:
-    return opened.read_at(0, opened.version.size)
+from tests.cache.node.conftest import MIB, World, path, whole
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 3 * MIB + 7, 20 * MIB])

@@ -10,6 +10,7 @@ from headrace_cache.wire import changes as c
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import values as v
 from headrace_cache.wire.routes import etag_of
+from headrace_cache.wire.told import ToldEntry
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import NotFound, VersionGone
 from headrace_namespace.freshness import CHECK
@@ -99,7 +100,7 @@ def version_of(service: LocalService, path: NamespacePath, etag: str) -> OpenObj
 
 def listed(entries: Iterator[Entry]) -> m.Listed:
     """The next part of a listing; `listing` is None in its last."""
-    told: list[m.ToldEntry] = []
+    told: list[ToldEntry] = []
     taken = 0
     for entry in entries:
         told.append(v.told_entry(entry))

@@ -23,7 +23,7 @@ from headrace_cache.local_service import LocalService
 from headrace_cache.node.http import bounds
 from headrace_cache.node.http.crowd import Busy, Crowd
 from headrace_cache.node.http.exchange import Exchange, Stalled, refusal
-from headrace_cache.node.http.guard import Guard, certificate_names, server_tls
+from headrace_cache.node.http.guard import EVERYBODY, Guard, certificate_names, server_tls
 from headrace_cache.node.http.opened import OpenObjects
 from headrace_cache.node.http.routing import Routing
 from headrace_cache.wire import routes
@@ -72,9 +72,9 @@ class HttpDoor:
     ) -> None:
         """Begins to serve. `metrics` is what `/metrics` says, where anything says it. Raises
         ConfigError where the address or the certificate cannot be used."""
-        self._service = service
         self._guard = Guard(access.clients)
-        self._seen = {each.name: service.seen_by(each.principal) for each in access.clients}
+        known = access.clients or (EVERYBODY,)
+        self._seen = {each.name: service.seen_by(each.principal) for each in known}
         self._headers = {
             routes.PROTOCOL_HEADER: str(routes.HTTP_PROTOCOL),
             routes.RELEASE_HEADER: release,
@@ -221,8 +221,7 @@ class HttpDoor:
         client = self._guard.identify(
             request.headers.get("Authorization"), certificate_names(shown)
         )
-        seen = self._seen.get(client.name, self._service)
-        return Exchange(request, client, seen, self._crowd, self._headers)
+        return Exchange(request, client, self._seen[client.name], self._crowd, self._headers)
 
     def _busy(self, request: web.BaseRequest, why: str) -> web.Response:
         answer = refusal(request, StoreUnavailable(why), self._headers, 503)

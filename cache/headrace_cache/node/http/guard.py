@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from headrace_cache.access import HttpAccess, KnownClient, token_digest
-from headrace_cache.policy.principal import ANONYMOUS
+from headrace_cache.policy.audience import ANONYMOUS
 from headrace_namespace.errors import ConfigError, CredentialsRefused
 
 #: Who is admitted where no client is named.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from headrace_cache.local_service import LocalService
-from headrace_cache.policy.principal import Principal
+from headrace_cache.policy.audience import Principal
 from headrace_cache.remote import http_client
 from headrace_cache.wire import routes
 from headrace_namespace.errors import AccessRefused, CredentialsRefused, StoreUnavailable

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from headrace_cache.local_service import LocalService
 from headrace_cache.node.http import bounds, crowd, door
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.remote import http_client
@@ -218,18 +219,17 @@ def stalled(
 ) -> tuple[threading.Semaphore, Callable[[], None]]:
     """A node at which `explain` waits; how many do, and what lets them go on."""
     monkeypatch.setattr(http_client, "TRY_AGAIN_SECONDS", (0.0,))
-    node = world.node()
+    world.node()
     begun, go_on = threading.Semaphore(0), threading.Event()
     world.ends.callback(go_on.set)
-    service = node._service  # pyright: ignore[reportPrivateUsage]
-    explain = service.explain
+    explain = LocalService.explain
 
-    def stall(asked: NamespacePath) -> PolicyExplanation:
+    def stall(self: LocalService, asked: NamespacePath) -> PolicyExplanation:
         begun.release()
         assert go_on.wait(60)
-        return explain(asked)
+        return explain(self, asked)
 
-    monkeypatch.setattr(service, "explain", stall)
+    monkeypatch.setattr(LocalService, "explain", stall)
     return begun, go_on.set
 
 
