@@ -291,7 +291,7 @@ def test_a_long_silence_is_bridged(
 ) -> None:
     """The node says that it is at it, so that a client may give up one that says nothing."""
     monkeypatch.setattr(routes, "BEAT_SECONDS", 0.05)
-    begun, go_on = stalled
+    _, go_on = stalled
     connected = world.raw()
     body = c.encode(m.Explain(b"/data"))
     connected.sendall(
