@@ -74,7 +74,7 @@ class HttpObject:
         "version",
     )
 
-    def __init__(self, client: HttpNodeClient, told: m.Opened) -> None:
+    def __init__(self, client: HttpNodeClient, told: c.OpenedOne) -> None:
         self._client = client
         #: The path it was opened by, and exactly which bytes every read gives.
         self.path: NamespacePath = path_of(told.path)

@@ -86,8 +86,8 @@ class HttpNodeService:
     def open(self, path: NamespacePath, freshness: Freshness | None = None) -> OpenObject:
         """The object, its version pinned."""
         client = self._client()
-        asked = m.Open(v.told_path(path), v.told_age(freshness), [])
-        return HttpObject(client, client.ask(asked, m.Opened))
+        asked = c.OpenOne(v.told_path(path), v.told_age(freshness))
+        return HttpObject(client, client.ask(asked, c.OpenedOne))
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and why."""

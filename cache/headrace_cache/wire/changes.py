@@ -23,6 +23,13 @@ class _Message(msgspec.Struct, array_like=True):
     """One row of the table."""
 
 
+class OpenOne(_Message, tag=68):
+    """-> OpenedOne."""
+
+    path: bytes
+    max_age: float | None
+
+
 class WarmRange(_Message, tag=60):
     """Bring a range of this version into the cache: -> Number, the bytes fetched."""
 
@@ -83,6 +90,14 @@ class LiesIn(_Message, tag=67):
     folder: bytes
 
 
+class OpenedOne(_Message, tag=83):
+    """An object's version, which reads name from now on."""
+
+    path: bytes
+    version: ToldVersion
+    restricted: bool
+
+
 class Writable(_Message, tag=80):
     """A write can begin; of an append, what it begins with: its size, and its version's digest
     (None where nothing is there)."""
@@ -114,7 +129,7 @@ class Wrong(_Message, tag=82):
 Repeatable: TypeAlias = (
     m.Stat
     | m.List
-    | m.Open
+    | OpenOne
     | m.Explain
     | m.Drop
     | m.Pin
@@ -136,7 +151,7 @@ Answered: TypeAlias = (
     | m.Number
     | m.Found
     | m.Listed
-    | m.Opened
+    | OpenedOne
     | m.Explained
     | m.ToldWhy
     | m.Mounts

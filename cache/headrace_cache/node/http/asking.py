@@ -21,10 +21,10 @@ _ENTRY_BYTES = 128
 
 
 def answer(service: LocalService, request: c.Asked) -> c.Answered | OpenObject:
-    """The answer; of an Open the object itself, for the caller to keep and to tell of. Raises
+    """The answer; of an OpenOne the object itself, for the caller to keep and to tell of. Raises
     HeadraceError, and ValueError for a request that makes no sense."""
     match request:
-        case m.Open(path, max_age, _):
+        case c.OpenOne(path, max_age):
             return service.open(v.path_of(path), v.freshness_of(max_age))
         case m.Stat(path, max_age):
             return m.Found(v.told_entry(service.stat(v.path_of(path), v.freshness_of(max_age))))

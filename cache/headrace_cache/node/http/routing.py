@@ -57,12 +57,12 @@ class Routing:
             told = self._opened(exchange, told)
         return exchange.message(c.encode(told))
 
-    def _opened(self, exchange: Exchange, opened: OpenObject) -> m.Opened:
+    def _opened(self, exchange: Exchange, opened: OpenObject) -> c.OpenedOne:
         """Keep it for the reads that follow."""
         held = self._objects.add(exchange.client.name, opened.path, opened)
         try:
             path, version = v.told_path(held.object.path), v.told_version(opened.version)
-            return m.Opened(0, path, version, held.object.restricted, 0, [])
+            return c.OpenedOne(path, version, held.object.restricted)
         finally:
             self._objects.give_back(held)
 
