@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -20,6 +21,9 @@ from headrace_namespace.standing import Standing
 
 #: What an entry takes of a packet beside its texts.
 _ENTRY_BYTES = 128
+#: Long reads past the cache at once, each of up to `MOST_PAST_BYTES`, three times over while it is
+#: sent; more are given `LEAST_PAST_BYTES`.
+MOST_LONG_PASTS = 6
 
 
 class Answers:
@@ -27,6 +31,7 @@ class Answers:
 
     def __init__(self, bulletin: Bulletin) -> None:
         self._bulletin = bulletin
+        self._long_pasts = threading.BoundedSemaphore(MOST_LONG_PASTS)
 
     def answer(self, session: Session[Who], request: m.Request) -> tuple[m.Answer, Lent | None]:
         """The answer, and what goes with it. Raises HeadraceError, and ValueError for a request
@@ -39,8 +44,7 @@ class Answers:
             case m.Bring(handle, start, stop):
                 return self._bring(session, handle, start, stop)
             case m.ReadPast(handle, start, stop):
-                stop = min(stop, start + m.MOST_PAST_BYTES)
-                return m.Bytes(session.opened(handle).read_at(start, stop)), None
+                return m.Bytes(self._past(session.opened(handle), start, stop)), None
             case m.Close(closed):
                 self._close(session, closed)
                 return m.Done(), None
@@ -83,6 +87,15 @@ class Answers:
                 return m.Done(), None
             case m.Hello() | m.Join():
                 raise ValueError("the session has begun already")
+
+    def _past(self, opened: OpenObject, start: int, stop: int) -> bytes:
+        """Bytes past the cache: many, where few others are just fetching as many."""
+        if not self._long_pasts.acquire(blocking=False):
+            return opened.read_at(start, min(stop, start + m.LEAST_PAST_BYTES))
+        try:
+            return opened.read_at(start, min(stop, start + m.MOST_PAST_BYTES))
+        finally:
+            self._long_pasts.release()
 
     def _close(self, session: Session[Who], closed: Sequence[m.Closed]) -> None:
         for each in closed:
@@ -147,7 +160,8 @@ class Answers:
             session.close(handle)
             raise
         each = session.extent_bytes(opened)
-        return ToldOpen(handle, path, version, opened.restricted, each, loans, told)
+        cached, restricted = opened.cached, opened.restricted
+        return ToldOpen(handle, path, version, restricted, cached, each, loans, told)
 
     def _bring(
         self, session: Session[Who], handle: int, start: int, stop: int

@@ -27,7 +27,14 @@ from headrace_cache.policy.audience import Audience
 from headrace_cache.principals import principal_of
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import BEAT_SECONDS, Bulletin
-from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, Peer, close_all
+from headrace_cache.wire.channel import (
+    MOST_LONG_BYTES,
+    MOST_PACKET_BYTES,
+    Channel,
+    Ended,
+    Peer,
+    close_all,
+)
 from headrace_cache.wire.values import told_error
 from headrace_namespace.errors import AccessRefused, ConfigError, HeadraceError, TooManyOpen
 
@@ -263,6 +270,8 @@ class NodeServer:
                 _log.exception("a request could not be answered")
                 encoded = m.encode(told_error(error))
             self.answered += 1
+            if len(encoded) > MOST_LONG_BYTES:
+                encoded = m.encode(told_error(ConfigError("the answer is too long to be sent")))
             channel.send(encoded, () if lent is None else lent.descriptors)
         except BlockingIOError:
             if not packet:

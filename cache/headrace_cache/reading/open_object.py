@@ -93,6 +93,11 @@ class OpenObject:
         """Whether the policy keeps its bytes from every disk."""
         return not self._pinned.placement.allows_ssd
 
+    @property
+    def cached(self) -> bool:
+        """Whether memory may hold it at all."""
+        return self._held.memory
+
     def read_at(self, start: int, stop: int) -> bytes:
         """The bytes from `start` to `stop` (exclusive); fewer only at the object's end."""
         span = self._span

@@ -6,6 +6,7 @@ there. The others carry one request at a time each, for as many threads as ask a
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -214,7 +215,7 @@ class NodeConnection:
         self, channel: Channel, room: bytearray, request: m.Request
     ) -> tuple[m.Answer, list[int]]:
         channel.send(m.encode(request))
-        packet, descriptors = self._received(channel, room)
+        packet, descriptors = self._received(channel, room, request)
         try:
             answer = m.answer_of(packet)
         except BaseException:
@@ -228,7 +229,7 @@ class NodeConnection:
     def _drain(self, channel: Channel, room: bytearray, request: m.Request) -> None:
         """Take the answer that nobody waits for any more."""
         try:
-            packet, descriptors = self._received(channel, room)
+            packet, descriptors = self._received(channel, room, request)
             answer = m.answer_of(packet)
             if isinstance(answer, m.Opened | m.Brought):
                 self._map(_loans(answer), descriptors)
@@ -242,16 +243,20 @@ class NodeConnection:
         finally:
             channel.close()
 
-    def _received(self, channel: Channel, room: bytearray) -> tuple[memoryview, list[int]]:
+    def _received(
+        self, channel: Channel, room: bytearray, request: m.Request
+    ) -> tuple[memoryview, list[int]]:
         """The next packet; a store may be slow, as long as the node lives: one that was stopped
         keeps its connections, and its heart stands still. Raises OSError, StoreAnswerWrong."""
         if channel is self._first:
             return channel.receive(room)
-        until = time.monotonic() + WAIT_SECONDS
+        # What brings whole objects, or waits for a disk, takes as long as it takes.
+        patient = isinstance(request, m.Warm | m.Pin | m.Flush)
+        until = math.inf if patient else time.monotonic() + WAIT_SECONDS
         while True:
             beats = self.bulletin.numbers[1]
             try:
-                return channel.receive(room)
+                return channel.receive(room, long=True)
             except TimeoutError:
                 if time.monotonic() > until or self.bulletin.numbers[1] == beats:
                     raise

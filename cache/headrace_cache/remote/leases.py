@@ -32,6 +32,7 @@ class Hold:
     """A handle at the node, shared by all who opened by it here; let go of when none is left."""
 
     __slots__ = (
+        "cached",
         "connection",
         "each",
         "edition",
@@ -52,6 +53,7 @@ class Hold:
         self.version: ObjectVersion = version_of(told.version)
         self.restricted = told.restricted
         self.each = told.each
+        self.cached = told.cached
         self.edition = edition
         #: The parts of the object that were lent, by where in it they begin.
         self.spans: dict[int, Span] = {}

@@ -67,6 +67,7 @@ class NodeObject:
     """One version of one object, pinned at open. Safe to use from several threads."""
 
     __slots__ = (
+        "_cached",
         "_closed",
         "_connection",
         "_each",
@@ -98,6 +99,7 @@ class NodeObject:
         self._edition = hold.edition
         self._restricted = hold.restricted
         self._each = hold.each
+        self._cached = hold.cached
         self._hits = 0
         self._served = 0
         self._closed = False
@@ -251,7 +253,7 @@ class NodeObject:
                 with target[done - start :] as rest:
                     self._other.read_into(done, rest)
                 return
-            span = self._found(done, min(stop, done + PIECE_BYTES))
+            span = self._found(done, min(stop, done + PIECE_BYTES)) if self._cached else None
             if span is None or not span.low <= done < span.high:
                 done += self._read_past(done, stop, target, done - start)
                 continue

@@ -11,14 +11,19 @@ import os
 import socket
 import struct
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace_cache.backing import create_backing, map_for_reading
 from headrace_namespace.errors import StoreAnswerWrong
 
 #: A packet's bytes; the kernel's usual bound (net.core.wmem_default) is some 200 KiB.
 MOST_PACKET_BYTES = 128 << 10
+#: An answer that is longer comes in memory beside the packet; this is the longest.
+MOST_LONG_BYTES = 16 << 20
+#: The packet that stands for it: no message of MessagePack begins so.
+_ELSEWHERE = b"\xc1"
 #: Descriptors beside one packet; the kernel's bound is 253 (SCM_MAX_FD).
 MOST_DESCRIPTORS = 64
 
@@ -52,7 +57,18 @@ class Channel:
         self.socket = connected
 
     def send(self, packet: bytes, descriptors: Sequence[int] = ()) -> None:
-        """One packet. Raises Ended, and BlockingIOError where it does not wait and had to."""
+        """One packet, at most `MOST_LONG_BYTES`; a long one with one descriptor less beside it.
+
+        Raises Ended, BlockingIOError where it does not wait and had to, and OSError.
+        """
+        if len(packet) > MOST_PACKET_BYTES:
+            with closing(create_backing(len(packet), shared=True)) as backing:
+                backing.mapping[:] = packet
+                self._send(_ELSEWHERE, (backing.descriptor, *descriptors))
+        else:
+            self._send(packet, descriptors)
+
+    def _send(self, packet: bytes, descriptors: Sequence[int]) -> None:
         beside: list[tuple[int, int, bytes]] = []
         if descriptors:
             beside.append(
@@ -65,12 +81,13 @@ class Channel:
         except OSError as error:
             raise Ended(f"the other end is gone: {error}") from error
 
-    def receive(self, room: bytearray) -> tuple[memoryview, list[int]]:
+    def receive(self, room: bytearray, *, long: bool = False) -> tuple[memoryview, list[int]]:
         """The next packet, a view of `room` (`MOST_PACKET_BYTES` of the caller's memory), and the
-        descriptors beside it, which are the caller's to close. Raises Ended, BlockingIOError,
-        TimeoutError, and StoreAnswerWrong for a packet that is too long."""
+        descriptors beside it, which are the caller's to close. A `long` one comes as a view of its
+        own memory. Raises Ended, BlockingIOError, TimeoutError, and StoreAnswerWrong for a packet
+        that is too long."""
         try:
-            space = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+            space = socket.CMSG_SPACE((MOST_DESCRIPTORS + 1) * array.array("i").itemsize)
             length, beside, flags, _ = self.socket.recvmsg_into(
                 [room], space, socket.MSG_CMSG_CLOEXEC
             )
@@ -88,7 +105,10 @@ class Channel:
         if not length:
             close_all(descriptors)
             raise Ended("the other end has closed the connection")
-        return memoryview(room)[:length], list(descriptors)
+        packet = memoryview(room)[:length]
+        if packet == _ELSEWHERE and descriptors and long:
+            return _elsewhere(descriptors.pop(0), descriptors), list(descriptors)
+        return packet, list(descriptors)
 
     def peer(self) -> Peer:
         """Who made the connection (or, for a client, who listens), as the kernel says. Raises
@@ -104,6 +124,18 @@ class Channel:
     def close(self) -> None:
         """Let go."""
         self.socket.close()
+
+
+def _elsewhere(descriptor: int, others: Sequence[int]) -> memoryview:
+    try:
+        if os.fstat(descriptor).st_size > MOST_LONG_BYTES:
+            raise OSError("it is longer than any may be")
+        return memoryview(map_for_reading(descriptor))
+    except OSError as error:
+        close_all(others)
+        raise StoreAnswerWrong(f"a packet over the node's socket cannot be read: {error}") from None
+    finally:
+        os.close(descriptor)
 
 
 def connected(path: Path, seconds: float) -> Channel:

@@ -321,8 +321,10 @@ Answer: TypeAlias = (
     | CallBack
 )
 
-#: Bytes of one `ReadPast`, and of a `Listed`'s entries: with what is around them, one packet.
-MOST_PAST_BYTES = 64 << 10
+#: Bytes of one `ReadPast` at most, and where many ask at once.
+MOST_PAST_BYTES = 4 << 20
+LEAST_PAST_BYTES = 64 << 10
+#: Bytes of a `Listed`'s entries: with what is around them, one packet.
 MOST_LISTED_BYTES = 64 << 10
 #: Objects of one `Open` beside the one that is asked for.
 MOST_AHEAD = 192

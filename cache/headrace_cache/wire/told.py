@@ -57,12 +57,13 @@ class ToldStanding(Message):
 
 class ToldOpen(Message):
     """An open object: its handle, and what memory holds of its beginning. It is lent in extents of
-    `each` bytes. No `standing`: each open asks."""
+    `each` bytes, where memory may hold it (`cached`). No `standing`: each open asks."""
 
     handle: int
     path: bytes
     version: ToldVersion
     restricted: bool
+    cached: bool
     each: int
     loans: list[ToldLoan]
     standing: ToldStanding | None

@@ -32,9 +32,9 @@ class Stranger:
     def ask(self, request: m.Request) -> tuple[m.Answer, list[int]]:
         return self.say(m.encode(request))
 
-    def say(self, packet: bytes) -> tuple[m.Answer, list[int]]:
+    def say(self, packet: bytes, *beside: int) -> tuple[m.Answer, list[int]]:
         """What it answers; calls to give back come in between, and are not heeded."""
-        self.channel.send(packet)
+        self.channel.send(packet, beside)
         while True:
             answered, descriptors = self.channel.receive(self.room)
             answer = m.answer_of(answered)
@@ -174,7 +174,8 @@ def test_another_protocol_is_told_who_must_be_upgraded(stranger: Stranger) -> No
 def test_a_packet_that_is_too_long_ends_the_connection(stranger: Stranger) -> None:
     stranger.hello()
     with pytest.raises((Ended, StoreAnswerWrong)):
-        stranger.say(b"x" * (MOST_PACKET_BYTES + 1))
+        stranger.channel.socket.send(b"x" * (MOST_PACKET_BYTES + 1))
+        stranger.channel.receive(stranger.room)
 
 
 def test_descriptors_that_a_client_sends_are_closed(world: World, stranger: Stranger) -> None:
@@ -297,3 +298,15 @@ def test_channels_know_their_peer(world: World) -> None:
         os.getpid(), os.geteuid(), frozenset((os.getegid(), *os.getgroups()))
     )
     channel.close()
+
+
+def test_memory_in_place_of_a_packet_is_not_read_from_a_client(stranger: Stranger) -> None:
+    """Only the node answers so; what a client hands over could be cut short under its reader."""
+    stranger.hello()
+    memory = os.memfd_create("mine")
+    try:
+        os.write(memory, m.encode(m.Stat(b"/data/a", None)))
+        answer, _ = stranger.say(b"\xc1", memory)
+    finally:
+        os.close(memory)
+    assert isinstance(answer, m.Failed) and answer.kind == "ConfigError"

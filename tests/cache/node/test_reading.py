@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace_cache.service import OpenObject
+from headrace_mounts.settings import declare_mount
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied
 from tests.cache.node.conftest import MIB, World, path, whole
 
@@ -145,3 +146,32 @@ def test_a_stricter_policy_takes_hold_of_what_is_lent(world: World) -> None:
     reader.gate._watch.look()  # pyright: ignore[reportPrivateUsage]
     with pytest.raises(PolicyDenied):
         opened.read_at(0, 10)
+
+
+def test_what_may_not_be_cached_is_read_in_long_pieces(world: World) -> None:
+    world.policy.write_text(
+        'version = 1\n[[rule]]\nname = "stream"\nmatch.path = ["/data/stream/**"]\n'
+        'apply.persistence = "no-cache"\napply.guarantee = "unattested"\n'
+    )
+    data = world.put("stream/a", 9 * MIB + 5)
+    node = world.node()
+    opened = world.client().open(path("stream/a"))
+    asked = node.server.answered
+    assert whole(opened) == data
+    assert node.server.answered - asked <= 4  # 4 MiB each, in memory beside the packet
+    assert opened.read_at(5 * MIB - 3, 5 * MIB + 3) == data[5 * MIB - 3 : 5 * MIB + 3]
+    assert world.client().status().tiers["memory"].used == 0
+
+
+def test_an_answer_longer_than_a_packet_arrives(world: World) -> None:
+    for number in range(600):
+        folder = world.data / f"{number:04}{'x' * 200}"
+        folder.mkdir()
+    world.node()
+    client = world.client()
+    for number in range(600):
+        name = f"{number:04}{'x' * 200}"
+        client.add_mount(
+            declare_mount({"path": f"/{name}", "url": str(world.data / name)}), checked=False
+        )
+    assert len(client.mounts()) == 601  # some 300 KB
