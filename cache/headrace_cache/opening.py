@@ -53,6 +53,7 @@ from headrace_namespace.opening import open_namespace
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
+    from headrace_cache.remote.node_watch import NodeWatch
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ def open_node(
             fingerprint=identity.fingerprint,
             release=identity.release(),
             served=identity.served,
+            clock=context.clock,
         )
     except BaseException:
         service.close()
@@ -186,6 +188,13 @@ def check_node(identity: NodeIdentity) -> None:
         ).close()
     except NodeGone as error:
         raise StoreUnavailable(str(error)) from error
+
+
+def watch_node(identity: NodeIdentity) -> NodeWatch:
+    """The node of this host, to be looked at; it need not be there yet."""
+    from headrace_cache.remote.node_watch import NodeWatch
+
+    return NodeWatch(identity.socket_file, identity.release(), identity.fingerprint, identity.user)
 
 
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:

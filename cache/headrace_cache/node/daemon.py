@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
+from headrace_cache.node.gauges import Gauges
 from headrace_cache.node.server import NodeServer
+from headrace_cache.node_facts import NodeFacts
 from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
 from headrace_cache.wire.channel import listening
+from headrace_namespace.clock import Clock
 from headrace_namespace.errors import ConfigError
+from headrace_namespace.units import format_bytes
+
+_log = logging.getLogger(__name__)
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
 BACKLOG = 1024
+#: How often the service manager is told of clients and tiers.
+STATUS_SECONDS = 10.0
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST_HANDED = 3
 
@@ -59,10 +68,12 @@ class Node:
         fingerprint: str,
         release: str,
         served: Audience,
+        clock: Clock,
     ) -> None:
         """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
         root, and whom `served` admits (NOBODY: no others). Raises
         ConfigError where a node is there already, and OSError."""
+        _log.info("the node begins", extra={"release": release, "pid": os.getpid()})
         self._service = service
         self._bulletin = bulletin
         #: Where clients find it.
@@ -72,9 +83,10 @@ class Node:
             listener = handed or listening(socket_file, BACKLOG, everybody=served != NOBODY)
         except FileExistsError as error:
             raise ConfigError(str(error)) from None
+        gauges = Gauges(service=service, bulletin=bulletin, release=release, clock=clock)
         self.server = NodeServer(
             listener=listener,
-            answers=Answers(bulletin),
+            answers=Answers(bulletin, gauges),
             service=service,
             bulletin=bulletin,
             fingerprint=fingerprint,
@@ -82,16 +94,21 @@ class Node:
             served=served,
             called_back=recalls.take,
         )
-        recalls.server = self.server
+        recalls.server = gauges.server = self.server
+        #: What the node is and does now, to be asked by whoever shows it.
+        self.facts: Callable[[], NodeFacts] = gauges.facts
         self.server.start()
+        _log.info("the node is ready", extra={"socket": str(socket_file)})
 
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
+        _log.info("the node ends", extra={"clients": self.server.clients})
         if self._own_file:
             self.socket_file.unlink(missing_ok=True)  # first: who comes now uses a cache of his own
         self.server.close()
         self._service.close()
         self._bulletin.close()
+        _log.info("the node has ended", extra={"answered": self.server.answered})
 
 
 def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:
@@ -111,11 +128,24 @@ def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:
     return handed
 
 
+def status_line(facts: NodeFacts) -> str:
+    """The node in one line, as `systemctl status` shows it."""
+    tiers = ", ".join(
+        f"{name} {tier.used / tier.limit:.0%} of {format_bytes(tier.limit)}"
+        for name, tier in facts.status.tiers.items()
+        if tier.limit
+    )
+    said = f"clients {facts.clients}, {format_bytes(facts.lent_bytes)} lent; {tiers}"
+    return said + ("; the policy file is broken, all is denied" if facts.policy.broken else "")
+
+
 class ServiceManager:
     """Tells systemd how the node is (sd_notify(3)); without systemd it tells nobody."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
+        #: Whether it hears what it is told.
+        self.listens = bool(self._address)
         microseconds = environ.get("WATCHDOG_USEC", "")
         #: How often to say that the node lives; None where nobody waits for it.
         self.watchdog_seconds = int(microseconds) / 2e6 if microseconds.isdecimal() else None
