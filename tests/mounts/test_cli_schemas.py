@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_real_output_is_what_the_schema_says(site: Site, command: str) -> None:
 
 
 @contextmanager
-def running_node(site: Site) -> Iterator[None]:
+def running_node(site: Site) -> Generator[None]:
     """A node of this site, while inside."""
     node = subprocess.Popen(
         site.command("node"), stderr=subprocess.PIPE, cwd=site.root, env=site.env

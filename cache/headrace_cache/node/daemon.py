@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from headrace_cache.local_service import LocalService
@@ -95,10 +95,13 @@ class Node:
             called_back=recalls.take,
         )
         recalls.server = gauges.server = self.server
-        #: What the node is and does now, to be asked by whoever shows it.
-        self.facts: Callable[[], NodeFacts] = gauges.facts
+        self._gauges = gauges
         self.server.start()
         _log.info("the node is ready", extra={"socket": str(socket_file)})
+
+    def facts(self, viewer: int | None = None) -> NodeFacts:
+        """What it is and does now; as far as the user `viewer` is told, None for all of it."""
+        return self._gauges.facts(viewer)
 
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""

@@ -30,7 +30,7 @@ class Keys:
             watched = [self._woken] + ([] if self._terminal is None else [self._terminal])
             left = until - time.monotonic()
             ready, _, _ = select.select(watched, [], [], max(0.0, left))
-            if self._terminal in ready and self._terminal is not None:
+            if self._terminal in ready:
                 pressed = os.read(self._terminal, 1)
                 if pressed:
                     return pressed.decode("ascii", "replace")

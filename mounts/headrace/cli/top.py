@@ -76,7 +76,7 @@ def top(call: Call, interval: float, count: int | None, sort: str, as_json: bool
             ended = pressed.ended
     finally:
         watch.close()
-    if ended in (signal.SIGTERM, signal.SIGHUP):
+    if ended is not None and ended != signal.SIGINT:
         os.kill(os.getpid(), ended)  # as without us: it ends by it
     return FAILED if looking.lost else DONE
 
@@ -133,7 +133,7 @@ class _Looking:
     def _screen(self, width: int, height: int) -> Text:
         from headrace.cli.top_drawing import screen
 
-        note = f"{self.lost}; looking again" if self.lost else ""
+        note = f"looking again: {self.lost}" if self.lost else ""
         view = view_of(*self._looks, self._order)
         return screen(view, width, height, order=self._order, note=note)
 

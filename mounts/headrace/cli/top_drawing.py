@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Mounts with fetches under way that are named.
 MOUNTS_NAMED = 4
-#: A tier's line beside its bar, and the narrowest bar.
-_BESIDE_BAR = 46
+#: The column in which each line's figures begin, and the narrowest bar of a tier.
+_LABEL = 9
 _NARROWEST_BAR = 10
 _KEYS = "q ends, s orders clients by bytes or requests"
 
@@ -55,17 +55,21 @@ def _about(facts: NodeFacts) -> list[str]:
 
 
 def _tiers(facts: NodeFacts, width: int) -> list[str]:
-    bar = max(_NARROWEST_BAR, width - _BESIDE_BAR)
-    lines: list[str] = []
+    said: dict[str, str] = {}
     for name in tiers_on(facts):
         tier = facts.status.tiers[name]
-        lent = facts.lent_bytes if name == "memory" else 0
-        said = f"{format_bytes(tier.used)} of {format_bytes(tier.limit)}"
-        if lent:
-            said += f", {format_bytes(lent)} lent"
+        said[name] = f" {format_bytes(tier.used)} of {format_bytes(tier.limit)}"
+        if name == "memory":
+            said[name] += f", {format_bytes(facts.lent_bytes)} lent"
         if tier.waiting:
-            said += f", {format_bytes(tier.waiting)} to be sealed"
-        lines.append(f"{name:<8} [{bar_of(tier.used, lent, tier.limit, bar)}] {said}")
+            said[name] += f", {format_bytes(tier.waiting)} to seal"
+    beside = _LABEL + 2 + max(map(len, said.values()), default=0)
+    bar = max(_NARROWEST_BAR, width - beside)
+    lines: list[str] = []
+    for name, words in said.items():
+        tier = facts.status.tiers[name]
+        lent = facts.lent_bytes if name == "memory" else 0
+        lines.append(f"{name:<{_LABEL}}[{bar_of(tier.used, lent, tier.limit, bar)}]{words}")
     return lines
 
 
