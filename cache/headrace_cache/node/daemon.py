@@ -103,6 +103,17 @@ class Node:
         """What it is and does now; as far as the user `viewer` is told, None for all of it."""
         return self._gauges.facts(viewer)
 
+    def exposition(self) -> tuple[bytes, str]:
+        """The same for Prometheus, the text and its content type. Raises ConfigError where the
+        extra `http` is not installed."""
+        try:
+            from headrace_cache.node.metrics import exposition  # who shows none needs no library
+        except ImportError as error:
+            raise ConfigError(
+                f"metrics for Prometheus need {error.name}", hint="pip install 'headrace[http]'"
+            ) from error
+        return exposition(self.facts())
+
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
         _log.info("the node ends", extra={"clients": self.server.clients})

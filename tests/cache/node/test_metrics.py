@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from headrace_cache.node.metrics import exposition
 from headrace_cache.node_facts import NodeFacts, PolicyFacts
 from headrace_cache.wire import messages as m
+from headrace_namespace.errors import ConfigError
 from tests.cache.node.conftest import MIB, World, path, whole
 from tests.cache.node.made_facts import STATUS, facts
 
@@ -95,3 +97,13 @@ def test_counters_never_fall_and_hold_no_name_of_an_object(world: World) -> None
 @pytest.mark.parametrize("name", ["hits", "answered"])
 def test_a_counter_is_called_one(name: str) -> None:
     assert f"# TYPE headrace_{name}_total counter" in exposition(facts(status=STATUS))[0].decode()
+
+
+def test_a_node_needs_no_library_for_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = world.node()
+    assert b"headrace_clients 0" in node.exposition()[0]
+    monkeypatch.delitem(sys.modules, "headrace_cache.node.metrics")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(ConfigError, match=r"headrace\[http\]"):
+        node.exposition()
+    assert world.client().mounts()  # it serves on
