@@ -35,6 +35,7 @@ from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,20 @@ class LocalService:
         reader = parts.reader
         return OpenObject(self, reader, *reader.open(path, freshness))
 
+    def open_unasked(self, path: NamespacePath) -> tuple[OpenObject, Standing | None] | None:
+        """As `open`, where no remote store is asked for it; else None. With it, for how long a
+        listing stands in for it, where one did."""
+        reader = self.reader()
+        opened = reader.open_unasked(path)
+        if opened is None:
+            return None
+        pinned, held, listed = opened
+        return OpenObject(self, reader, pinned, held), listed
+
+    def mounted(self) -> object:
+        """Stands for the mounts of now: the same object for as long as they stay the same."""
+        return self._now().namespace.mounted()
+
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and why."""
         return self.reader().gate.explain(path)
@@ -171,6 +186,7 @@ class LocalService:
         earlier answer of a store may stand in for it. A path that no mount answers for is nothing.
         """
         namespace = self._now().namespace
+        namespace.mounted(at_once=True)  # it may be a mount that was made or undone
         for path in paths:
             with suppress(NotFound):
                 ref = namespace.resolve(path).ref

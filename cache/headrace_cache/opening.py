@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace_cache.access import HttpAccess, NodeAddress
 from headrace_cache.backing import most_extents, raise_descriptors
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extents.extent import ExtentShape
@@ -53,6 +54,7 @@ from headrace_namespace.opening import open_namespace
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
+    from headrace_cache.node.http.door import HttpDoor
     from headrace_cache.remote.node_watch import NodeWatch
 
 _log = logging.getLogger(__name__)
@@ -83,10 +85,11 @@ class NodeIdentity:
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """What a cache tells of that lends its memory: an extent to give back, and that what was told
-    of objects may no longer hold."""
+    of objects, or of what their paths lead to, may no longer hold."""
 
     call_back: Callable[[int], None]
     on_withdraw: Callable[[], None]
+    on_written: Callable[[], None]
 
 
 def open_service(
@@ -110,9 +113,10 @@ def open_node(
     policy: PolicySource | None,
     context: BackendContext,
     identity: NodeIdentity,
+    access: HttpAccess | None = None,
 ) -> Node:
-    """A cache over these mounts that other processes of this host use, serving already. Raises
-    ConfigError, and OSError for its socket."""
+    """A cache over these mounts that other processes of this host use, serving already; by
+    `access` those of other hosts too. Raises ConfigError, and OSError for its socket."""
     # Here, and not above: who has no node does not load what only a node needs (20 ms).
     from headrace_cache.node.daemon import Node, Recalls, handed_socket
     from headrace_cache.wire.bulletin import Bulletin
@@ -122,7 +126,7 @@ def open_node(
     raise_descriptors()
     watch = PolicyWatch(policy, context.clock)
     recalls, bulletin = Recalls(), Bulletin()
-    sharing = Sharing(recalls.add, bulletin.publish)
+    sharing = Sharing(recalls.add, bulletin.publish, bulletin.publish_changes)
     build = functools.partial(
         _build, tuple(mounts), cache, watch, MemoryMetadata(), context, sharing
     )
@@ -138,11 +142,36 @@ def open_node(
             release=identity.release(),
             served=identity.served,
             clock=context.clock,
+            open_door=_door_for(service, access, identity.release),
         )
     except BaseException:
         service.close()
         bulletin.close()
         raise
+
+
+def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheService:
+    """The cache of a node of another host; nobody is asked yet. Raises ConfigError."""
+    from headrace_cache.remote.http_service import HttpNodeService
+
+    return HttpNodeService(address, release, clock)
+
+
+def _door_for(
+    service: LocalService, access: HttpAccess | None, release: Callable[[], str]
+) -> Callable[[Callable[[], str]], HttpDoor] | None:
+    if access is None:
+        return None
+    try:
+        from headrace_cache.node.http.door import HttpDoor
+    except ImportError as error:
+        raise ConfigError(
+            f"[node.http] needs what is not installed here: {error.name}",
+            hint="pip install 'headrace[http]'",
+        ) from error
+    return lambda metrics: HttpDoor(
+        service=service, access=access, release=release(), metrics=metrics
+    )
 
 
 def open_by_node(
@@ -216,7 +245,14 @@ def _build(
     own_folders = (str(cache.folder), str(cache.state_folder))
     ledger = open_ledger(cache.state_folder)
     try:
-        namespace = open_namespace(mounts, context, answers.with_fresh_lock(), ledger, own_folders)
+        namespace = open_namespace(
+            mounts,
+            context,
+            answers.with_fresh_lock(),
+            ledger,
+            own_folders,
+            on_written=sharing.on_written if sharing else None,
+        )
     except BaseException:
         ledger.close()
         raise

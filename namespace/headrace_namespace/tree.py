@@ -9,7 +9,7 @@ from typing import Protocol
 from headrace_namespace.backends.observe import ObservedBackend
 from headrace_namespace.backends.protocol import Backend
 from headrace_namespace.declaration import MountDeclaration
-from headrace_namespace.errors import ConfigError
+from headrace_namespace.errors import ConfigError, NotFound
 from headrace_namespace.identity import ObjectRef
 from headrace_namespace.mount_table import Mount, MountTable
 from headrace_namespace.offload import Offload
@@ -57,6 +57,13 @@ class Tree:
             if not store.backend.stat_is_cheap
         }
 
+    def store_of(self, mount: Mount) -> MountedStore:
+        """The store behind a mount. Raises NotFound where it was unmounted since."""
+        store = self.stores.get(mount)
+        if store is None:
+            raise NotFound(f"{mount.path} was unmounted", path=mount.path.text)
+        return store
+
     def sharing(self, space: str) -> Sequence[MountedStore]:
         """The stores whose keys may name the same objects (see `Backend.space`)."""
         return self._by_space.get(space, ())
@@ -101,8 +108,9 @@ class Trees(Protocol):
         """The tree as last seen; asks nobody."""
         ...
 
-    def look(self) -> Tree:
-        """The tree after a look at whether mounts were made or undone, made now and then."""
+    def look(self, *, at_once: bool = False) -> Tree:
+        """The tree after a look at whether mounts were made or undone, made now and then, or
+        `at_once`."""
         ...
 
     def requests(self) -> Mapping[str, Mapping[str, int]]:
@@ -128,7 +136,7 @@ class FixedTree:
     def __init__(self, stores: Sequence[MountedStore]) -> None:
         self.tree = Tree(stores)
 
-    def look(self) -> Tree:
+    def look(self, *, at_once: bool = False) -> Tree:
         """The tree."""
         return self.tree
 

@@ -7,8 +7,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
@@ -23,6 +24,9 @@ from headrace_namespace.errors import ConfigError
 from headrace_namespace.units import format_bytes
 
 _log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from headrace_cache.node.http.door import HttpDoor
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
 BACKLOG = 1024
@@ -69,10 +73,12 @@ class Node:
         release: str,
         served: Audience,
         clock: Clock,
+        open_door: Callable[[Callable[[], str]], HttpDoor] | None = None,
     ) -> None:
         """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
-        root, and whom `served` admits (NOBODY: no others). Raises
-        ConfigError where a node is there already, and OSError."""
+        root, and whom `served` admits (NOBODY: no others); and other hosts by `open_door`,
+        which is given what says `/metrics`. Raises ConfigError where a node is there already, and
+        OSError."""
         _log.info("the node begins", extra={"release": release, "pid": os.getpid()})
         self._service = service
         self._bulletin = bulletin
@@ -96,6 +102,14 @@ class Node:
         )
         recalls.server = gauges.server = self.server
         self._gauges = gauges
+        #: Where other hosts come in; None where they do not.
+        self.door: HttpDoor | None = None
+        try:
+            self.door = None if open_door is None else open_door(self._metrics)
+        except BaseException:
+            self.server.close()
+            self._unlink()
+            raise
         self.server.start()
         _log.info("the node is ready", extra={"socket": str(socket_file)})
 
@@ -114,15 +128,23 @@ class Node:
             ) from error
         return exposition(self.facts())
 
+    def _metrics(self) -> str:
+        return self.exposition()[0].decode()
+
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
         _log.info("the node ends", extra={"clients": self.server.clients})
-        if self._own_file:
-            self.socket_file.unlink(missing_ok=True)  # first: who comes now uses a cache of his own
+        self._unlink()  # first: who comes now uses a cache of his own
+        if self.door is not None:
+            self.door.close()
         self.server.close()
         self._service.close()
         self._bulletin.close()
         _log.info("the node has ended", extra={"answered": self.server.answered})
+
+    def _unlink(self) -> None:
+        if self._own_file:
+            self.socket_file.unlink(missing_ok=True)
 
 
 def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:

@@ -43,6 +43,8 @@ ANSWERING_THREADS = 64
 MOST_OF_A_SESSION = 16
 #: How long a thread waits where a connection cannot be taken for want of descriptors.
 ACCEPT_AGAIN_SECONDS = 0.1
+#: How often it is looked whether mounts were made or undone by others.
+MOUNTS_SECONDS = 1.0
 #: How long the end waits for answers under way.
 DRAIN_SECONDS = 10.0
 
@@ -130,6 +132,7 @@ class NodeServer:
     def start(self) -> None:
         """Begin to answer."""
         start_new_thread(self._beat, ())
+        start_new_thread(self._watch_mounts, ())
         for number in range(ANSWERING_THREADS):
             thread = threading.Thread(
                 target=self._serve, name=f"headrace-node-{number}", daemon=True
@@ -140,6 +143,16 @@ class NodeServer:
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             self._bulletin.beat()
+
+    def _watch_mounts(self) -> None:
+        """Not by the thread that beats: a disk that stalls is not the node's end."""
+        mounts = self._service.mounted()
+        while not self._ended.wait(MOUNTS_SECONDS):
+            with contextlib.suppress(HeadraceError):
+                now = self._service.mounted()
+                if now is not mounts:
+                    mounts = now
+                    self._bulletin.publish_changes()
 
     def wake(self) -> None:
         """There are extents to call back; returns at once, from any thread."""

@@ -190,6 +190,6 @@ def _ask_nonsense(world: World) -> None:
         say(SECRET + CANARY.encode())
         say(m.encode(m.Stat(b"no/root/" + named, None)))
         say(m.encode(m.Stat(named, -1.0)))
-        say(m.encode(m.Open(named + b"\0", None, [])))
+        say(m.encode(m.Open(named + b"\0", None, [], [])))
         say(m.encode(m.Bring(12345, 0, 5)))
         say(m.encode(m.Hello(m.PROTOCOL, CANARY, CANARY)))
