@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.holding import Holding
+from headrace_cache.node_facts import PolicyFacts
 from headrace_cache.policy.audience import Principal
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.policy.purging import Purging
@@ -218,6 +219,12 @@ class LocalService:
             bytes_served=counted.get(BYTES_SERVED, 0),
             requests=parts.namespace.requests(),
         )
+
+    def policy_facts(self) -> PolicyFacts:
+        """How it stands with the policy."""
+        parts = self._now()
+        epoch, broken = parts.reader.gate.standing()
+        return PolicyFacts(epoch, broken, not parts.store.ssd_is_clean)
 
     def totals(self) -> Totals:
         """What all processes that share the cache folder have done."""

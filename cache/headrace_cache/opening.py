@@ -55,6 +55,7 @@ from headrace_namespace.opening import open_namespace
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
     from headrace_cache.node.http.door import HttpDoor
+    from headrace_cache.remote.node_watch import NodeWatch
 
 _log = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ def open_node(
             fingerprint=identity.fingerprint,
             release=identity.release(),
             served=identity.served,
+            clock=context.clock,
             open_door=_door_for(service, access, identity.release),
         )
     except BaseException:
@@ -157,7 +159,7 @@ def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheServic
 
 def _door_for(
     service: LocalService, access: HttpAccess | None, release: Callable[[], str]
-) -> Callable[[], HttpDoor] | None:
+) -> Callable[[Callable[[], str]], HttpDoor] | None:
     if access is None:
         return None
     try:
@@ -167,7 +169,9 @@ def _door_for(
             f"[node.http] needs what is not installed here: {error.name}",
             hint="pip install 'headrace[http]'",
         ) from error
-    return lambda: HttpDoor(service=service, access=access, release=release())
+    return lambda metrics: HttpDoor(
+        service=service, access=access, release=release(), metrics=metrics
+    )
 
 
 def open_by_node(
@@ -213,6 +217,13 @@ def check_node(identity: NodeIdentity) -> None:
         ).close()
     except NodeGone as error:
         raise StoreUnavailable(str(error)) from error
+
+
+def watch_node(identity: NodeIdentity) -> NodeWatch:
+    """The node of this host, to be looked at; it need not be there yet."""
+    from headrace_cache.remote.node_watch import NodeWatch
+
+    return NodeWatch(identity.socket_file, identity.release(), identity.fingerprint, identity.user)
 
 
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:

@@ -21,7 +21,7 @@ def principal_of(user: int, groups: Iterable[int]) -> Principal:
     A name made of digits alone is passed over: it could be taken for another's number.
     """
     return Principal(
-        frozenset(_both(user, _user_name(user))),
+        frozenset(_both(user, name_of_user(user))),
         frozenset(word for group in groups for word in _both(group, _group_name(group))),
     )
 
@@ -42,7 +42,8 @@ def _both(number: int, name: str | None) -> tuple[str, ...]:
     return (str(number),) if name is None or name.isdecimal() else (str(number), name)
 
 
-def _user_name(user: int) -> str | None:
+def name_of_user(user: int) -> str | None:
+    """The name of the user of this number; None where the system knows none."""
     try:
         import pwd
 

@@ -24,6 +24,7 @@ from headrace_namespace.clock import SystemClock
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
+    from headrace_cache.remote.node_watch import NodeWatch
 
 #: What a configuration may be given as: a file's path, its content as a dict, or nothing (found
 #: by itself).
@@ -95,6 +96,14 @@ def check_node(config: Config = None) -> Path:
     settings = load_settings(config)
     opening.check_node(_identity(settings))
     return settings.node.socket
+
+
+def watch_node(config: Config = None) -> NodeWatch:
+    """The node that serves this configuration, to be looked at; it need not be there yet.
+
+    Raises ConfigError.
+    """
+    return opening.watch_node(_identity(load_settings(config)))
 
 
 def _identity(settings: Settings) -> NodeIdentity:

@@ -24,7 +24,7 @@ import logging
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -249,7 +249,10 @@ class RunTimeMounts:
         stores = (each.store for each in opened.values() if each.store is not None)
         tree, old = Tree([*self._fixed, *stores]), self._tree
         self._tree, self._opened = tree, opened
-        for mount in old.stores.keys() - tree.stores.keys():
+        came, went = tree.stores.keys() - old.stores.keys(), old.stores.keys() - tree.stores.keys()
+        if came or went:
+            _log.info("the mounts changed", extra={"came": _named(came), "went": _named(went)})
+        for mount in went:
             store = old.stores[mount]
             self._retire(store)
             store.close()
@@ -295,6 +298,11 @@ class RunTimeMounts:
         if found.mount.path != path:
             raise ValueError(f"the record is that of {found.mount.path}")
         return found
+
+
+def _named(mounts: Iterable[Mount]) -> list[str]:
+    """Their paths, for the log; as many as a line takes."""
+    return [mount.path.text for mount in sorted(mounts, key=lambda each: each.path.text)][:100]
 
 
 def _key(path: NamespacePath) -> bytes:

@@ -8,7 +8,9 @@ all of them into the docs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ CALLS: dict[str, list[tuple[int, list[str]]]] = {
     "unpin": [(0, ["unpin", "/data/a"])],
     "why": [(0, ["why", "/data/a"]), (0, ["why", "/gov/hr/pay.csv"])],
     "status": [(0, ["status"])],
+    "top": [(0, ["top", "--count", "2", "--interval", "0.1"])],
     "put": [(0, ["put", "policy.toml", "/data/p"]), (4, ["put", "none", "/data/p"])],
     "get": [(0, ["get", "/data/a", "local"]), (4, ["get", "/data/none", "local"])],
     "cp": [(0, ["cp", "/data/a", "/data/b"]), (4, ["cp", "/data/none", "/data/b"])],
@@ -65,11 +68,28 @@ def test_real_output_is_what_the_schema_says(site: Site, command: str) -> None:
         site.json("pin", "/data/a")
     if command == "unmount":
         site.json("mount", "/more", "other")
-    for code, arguments in CALLS[command]:
-        documents = site.lines(*arguments, code=code)
-        assert documents
-        for document in documents:
-            validator.validate(document)
+    with running_node(site) if command == "top" else nullcontext():
+        for code, arguments in CALLS[command]:
+            documents = site.lines(*arguments, code=code)
+            assert documents
+            for document in documents:
+                validator.validate(document)
+
+
+@contextmanager
+def running_node(site: Site) -> Generator[None]:
+    """A node of this site, while inside."""
+    node = subprocess.Popen(
+        site.command("node"), stderr=subprocess.PIPE, cwd=site.root, env=site.env
+    )
+    assert node.stderr is not None
+    try:
+        assert b"serving" in node.stderr.readline()
+        yield
+    finally:
+        node.terminate()
+        node.wait(30)
+        node.stderr.close()
 
 
 def test_a_wrong_policy_file_is_said_in_the_same_shape(site: Site) -> None:

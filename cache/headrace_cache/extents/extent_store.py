@@ -75,7 +75,7 @@ class ExtentStore:
         self._ssd: PageTier = ssd or OffTier()
         self._ssd_bytes = ssd.usage().limit if ssd else 0
         #: Whether the SSD holds nothing that it must not: not so where a purge failed.
-        self._ssd_is_clean = True
+        self.ssd_is_clean = True
         #: Each begins before the look at whether the pages may be handed.
         self._handing = Handing(clock)
         self._lock = threading.Lock()
@@ -205,11 +205,11 @@ class ExtentStore:
         """Destroy what the SSD holds of the covered scopes; None where that is nothing. Raises
         OSError where it could not be done; then nothing is read from the SSD, and nothing sealed,
         until a purge succeeds."""
-        self._ssd_is_clean = False
+        self.ssd_is_clean = False
         if not self._handing.wait(HANDED_SECONDS):
             raise OSError("the SSD tier does not take the pages that were handed to it")
         report = self._ssd.purge(covers)
-        self._ssd_is_clean = True
+        self.ssd_is_clean = True
         return report
 
     def pin_sealed(self, held: CachedObject) -> bool:
@@ -342,7 +342,7 @@ class ExtentStore:
 
     def load_sealed(self, held: CachedObject, pages: list[tuple[int, memoryview]]) -> list[bool]:
         """Open these pages from the SSD into their targets; False for those that it has not."""
-        if not held.ssd or not self._ssd_is_clean:
+        if not held.ssd or not self.ssd_is_clean:
             return [False] * len(pages)
         return self._ssd.load([(PageId(held.digest, page), target) for page, target in pages])
 
@@ -366,7 +366,7 @@ class ExtentStore:
 
     def _may_hand(self, held: CachedObject) -> bool:
         """Whether pages of it may go to the SSD tier now; the lock is held."""
-        return held.ssd and not held.withdrawn and self._ssd_is_clean
+        return held.ssd and not held.withdrawn and self.ssd_is_clean
 
     def end_fill(self, span: Span) -> None:
         """The fill no longer needs its extent."""

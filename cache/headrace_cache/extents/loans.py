@@ -56,6 +56,10 @@ class Loans:
         del self._lent[number]
         return extent
 
+    def sizes(self) -> dict[int, int]:
+        """The bytes of every extent that is lent, by its number; any thread may ask."""
+        return {extent.number: extent.bytes_held for extent in tuple(self._lent.values())}
+
     @property
     def bytes_held(self) -> int:
         """Bytes of memory that others have mapped; any thread may ask."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from headrace_cache.node.gauges import Gauges
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.turns import Who
 from headrace_cache.reading.open_object import OpenObject
@@ -29,9 +30,10 @@ MOST_LONG_PASTS = 6
 class Answers:
     """Answers one request at a time of each of many sessions. Safe to use from many threads."""
 
-    def __init__(self, bulletin: Bulletin) -> None:
+    def __init__(self, bulletin: Bulletin, gauges: Gauges) -> None:
         self._bulletin = bulletin
         self._long_pasts = threading.BoundedSemaphore(MOST_LONG_PASTS)
+        self._gauges = gauges
 
     def answer(self, session: Session[Who], request: m.Request) -> tuple[m.Answer, Lent | None]:
         """The answer, and what goes with it. Raises HeadraceError, and ValueError for a request
@@ -79,6 +81,8 @@ class Answers:
                 return m.ToldStatus(service.status()), None
             case m.AskTotals():
                 return m.ToldTotals(service.totals()), None
+            case m.AskNode():
+                return m.ToldNode(self._gauges.told(session.peer.user)), None
             case m.Flush():
                 service.flush()
                 return m.Done(), None

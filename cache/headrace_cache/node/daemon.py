@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -12,17 +13,25 @@ from typing import TYPE_CHECKING
 
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
+from headrace_cache.node.gauges import Gauges
 from headrace_cache.node.server import NodeServer
+from headrace_cache.node_facts import NodeFacts
 from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
 from headrace_cache.wire.channel import listening
+from headrace_namespace.clock import Clock
 from headrace_namespace.errors import ConfigError
+from headrace_namespace.units import format_bytes
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from headrace_cache.node.http.door import HttpDoor
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
 BACKLOG = 1024
+#: How often the service manager is told of clients and tiers.
+STATUS_SECONDS = 10.0
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST_HANDED = 3
 
@@ -63,11 +72,14 @@ class Node:
         fingerprint: str,
         release: str,
         served: Audience,
-        open_door: Callable[[], HttpDoor] | None = None,
+        clock: Clock,
+        open_door: Callable[[Callable[[], str]], HttpDoor] | None = None,
     ) -> None:
         """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
-        root, and whom `served` admits (NOBODY: no others); and by `open_door` other hosts. Raises
-        ConfigError where a node is there already, and OSError."""
+        root, and whom `served` admits (NOBODY: no others); and other hosts by `open_door`,
+        which is given what says `/metrics`. Raises ConfigError where a node is there already, and
+        OSError."""
+        _log.info("the node begins", extra={"release": release, "pid": os.getpid()})
         self._service = service
         self._bulletin = bulletin
         #: Where clients find it.
@@ -77,17 +89,10 @@ class Node:
             listener = handed or listening(socket_file, BACKLOG, everybody=served != NOBODY)
         except FileExistsError as error:
             raise ConfigError(str(error)) from None
-        #: Where other hosts come in; None where they do not.
-        self.door: HttpDoor | None = None
-        try:
-            self.door = None if open_door is None else open_door()
-        except BaseException:
-            listener.close()
-            self._unlink()
-            raise
+        gauges = Gauges(service=service, bulletin=bulletin, release=release, clock=clock)
         self.server = NodeServer(
             listener=listener,
-            answers=Answers(bulletin),
+            answers=Answers(bulletin, gauges),
             service=service,
             bulletin=bulletin,
             fingerprint=fingerprint,
@@ -95,17 +100,47 @@ class Node:
             served=served,
             called_back=recalls.take,
         )
-        recalls.server = self.server
+        recalls.server = gauges.server = self.server
+        self._gauges = gauges
+        #: Where other hosts come in; None where they do not.
+        self.door: HttpDoor | None = None
+        try:
+            self.door = None if open_door is None else open_door(self._metrics)
+        except BaseException:
+            self.server.close()
+            self._unlink()
+            raise
         self.server.start()
+        _log.info("the node is ready", extra={"socket": str(socket_file)})
+
+    def facts(self, viewer: int | None = None) -> NodeFacts:
+        """What it is and does now; as far as the user `viewer` is told, None for all of it."""
+        return self._gauges.facts(viewer)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The same for Prometheus, the text and its content type. Raises ConfigError where the
+        extra `http` is not installed."""
+        try:
+            from headrace_cache.node.metrics import exposition  # who shows none needs no library
+        except ImportError as error:
+            raise ConfigError(
+                f"metrics for Prometheus need {error.name}", hint="pip install 'headrace[http]'"
+            ) from error
+        return exposition(self.facts())
+
+    def _metrics(self) -> str:
+        return self.exposition()[0].decode()
 
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
+        _log.info("the node ends", extra={"clients": self.server.clients})
         self._unlink()  # first: who comes now uses a cache of his own
         if self.door is not None:
             self.door.close()
         self.server.close()
         self._service.close()
         self._bulletin.close()
+        _log.info("the node has ended", extra={"answered": self.server.answered})
 
     def _unlink(self) -> None:
         if self._own_file:
@@ -129,11 +164,24 @@ def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:
     return handed
 
 
+def status_line(facts: NodeFacts) -> str:
+    """The node in one line, as `systemctl status` shows it."""
+    tiers = ", ".join(
+        f"{name} {tier.used / tier.limit:.0%} of {format_bytes(tier.limit)}"
+        for name, tier in facts.status.tiers.items()
+        if tier.limit
+    )
+    said = f"clients {facts.clients}, {format_bytes(facts.lent_bytes)} lent; {tiers}"
+    return said + ("; the policy file is broken, all is denied" if facts.policy.broken else "")
+
+
 class ServiceManager:
     """Tells systemd how the node is (sd_notify(3)); without systemd it tells nobody."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
+        #: Whether it hears what it is told.
+        self.listens = bool(self._address)
         microseconds = environ.get("WATCHDOG_USEC", "")
         #: How often to say that the node lives; None where nobody waits for it.
         self.watchdog_seconds = int(microseconds) / 2e6 if microseconds.isdecimal() else None

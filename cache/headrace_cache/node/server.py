@@ -21,6 +21,7 @@ from collections.abc import Callable
 from headrace_cache.backing import most_descriptors
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
+from headrace_cache.node.refusals import Refusals
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.turns import Turns
 from headrace_cache.policy.audience import Audience
@@ -105,9 +106,11 @@ class NodeServer:
         self._closing = False
         self._ended = threading.Event()
         #: A quarter of the descriptors; extents take three.
-        self._most_connections = min(MOST_CONNECTIONS, most_descriptors() // 4)
+        self.most_connections = min(MOST_CONNECTIONS, most_descriptors() // 4)
         #: Requests answered; it may lose a few, being counted by many threads.
         self.answered = 0
+        self._answering: set[_Connection] = set()
+        self._refusals = Refusals()
         self._threads: list[threading.Thread] = []
         listener.setblocking(False)
         self._epoll.register(listener.fileno(), _READ_ONCE)
@@ -117,6 +120,21 @@ class NodeServer:
     def clients(self) -> int:
         """Sessions of now."""
         return len(self._sessions)
+
+    def sessions(self) -> list[Session[_Connection]]:
+        """Each of them."""
+        with self._lock:
+            return list(self._sessions.values())
+
+    @property
+    def connections(self) -> int:
+        """Connections of now."""
+        return len(self._connections)
+
+    @property
+    def under_way(self) -> int:
+        """Requests that are being answered now."""
+        return len(self._answering)
 
     def start(self) -> None:
         """Begin to answer."""
@@ -230,9 +248,10 @@ class NodeServer:
                 f"this node does not serve user {peer.user}",
                 hint="run a node of your own, or none; or be named in its [node] users or groups",
             )
-        elif len(self._connections) >= self._most_connections:
-            refusal = TooManyOpen(f"the node has {self._most_connections} connections already")
+        elif len(self._connections) >= self.most_connections:
+            refusal = TooManyOpen(f"the node has {self.most_connections} connections already")
         if refusal is not None:
+            self._refusals.note(type(refusal).__name__, peer)
             self._refuse(channel, refusal)
             return
         with self._lock:
@@ -258,6 +277,7 @@ class NodeServer:
         try:
             packet, descriptors = channel.receive(room)
             close_all(descriptors)  # nobody sends us any
+            self._answering.add(connection)
             try:
                 answer, lent = self._answered(connection, m.request_of(packet))
                 encoded = m.encode(answer)
@@ -266,12 +286,16 @@ class NodeServer:
             except ValueError as error:
                 wrong = ConfigError(f"the node was asked for nonsense: {error}")
                 encoded = m.encode(told_error(wrong))
+                # Neither the request nor the error's sentence: they may hold a name, or data.
+                self._refusals.note("nonsense", connection.peer)
             except Exception as error:  # a fault of ours: who waits must learn of it
                 _log.exception("a request could not be answered")
                 encoded = m.encode(told_error(error))
             self.answered += 1
             if len(encoded) > MOST_LONG_BYTES:
                 encoded = m.encode(told_error(ConfigError("the answer is too long to be sent")))
+            if connection.session is not None:
+                connection.session.answered += 1
             channel.send(encoded, () if lent is None else lent.descriptors)
         except BlockingIOError:
             if not packet:
@@ -282,6 +306,7 @@ class NodeServer:
             self._end(connection)
             return False
         finally:
+            self._answering.discard(connection)
             if lent is not None:
                 lent.close()
         return True
@@ -308,12 +333,14 @@ class NodeServer:
     def _begun(self, connection: _Connection, hello: m.Hello) -> tuple[m.Answer, Lent]:
         if hello.protocol != m.PROTOCOL:
             older = "client" if hello.protocol < m.PROTOCOL else "node"
+            self._refusals.note("another protocol", connection.peer)
             raise ConfigError(
                 f"the node is headrace {self._release} (protocol {m.PROTOCOL}) and the client is "
                 f"{hello.release} (protocol {hello.protocol})",
                 hint=f"upgrade the {older}",
             )
         if hello.fingerprint != self._fingerprint:
+            self._refusals.note("another configuration", connection.peer)
             raise ConfigError("the node serves another configuration")
         bulletin = Lent(descriptors=[self._bulletin.open_for_reading()])
         with self._lock:
@@ -323,6 +350,7 @@ class NodeServer:
             session = Session(next(self._numbers), connection.channel, service, peer, turns)
             self._sessions[session.number] = session
             connection.session, connection.owner = session, True
+        _log.info("a client has begun", extra=session.identity())
         return m.Welcome(session.number), bulletin
 
     def _call_back(self) -> None:
@@ -345,3 +373,5 @@ class NodeServer:
         connection.channel.close()
         if session is not None:
             session.end()
+            answered = {"answered": session.answered}
+            _log.info("a client has ended", extra={**session.identity(), **answered})

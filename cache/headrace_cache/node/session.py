@@ -6,8 +6,10 @@ It ends with the connection that began it, however that ends; then everything is
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic
@@ -15,6 +17,7 @@ from typing import Generic
 from headrace_cache.extents.extent_store import Loan
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.turns import Turns, Who
+from headrace_cache.node_facts import ClientFacts
 from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.wire.channel import MOST_DESCRIPTORS, Channel, Ended, Peer, close_all
 from headrace_cache.wire.messages import CallBack, encode
@@ -22,10 +25,15 @@ from headrace_cache.wire.told import ToldLoan
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import TooManyOpen
 
+_log = logging.getLogger(__name__)
+
 #: Open objects of one client; a Python job has some thousands at most.
 MOST_HANDLES = 65_536
 #: Listings under way of one client; the one that was asked for longest ago ends.
 MOST_LISTINGS = 64
+#: Who has not given back after so long what was called back is told of in the log, and after as
+#: long again once more. A job that computes with a view of the memory may well take longer.
+GIVE_BACK_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -61,6 +69,12 @@ class Session(Generic[Who]):
         self._numbers = itertools.count(1)
         #: The extents that the client has mapped.
         self.extents: set[int] = set()
+        #: Those of them that it was asked to give back, and when first.
+        self._called_back: dict[int, float] = {}
+        self._tell_from = 0.0
+        self._began = time.monotonic()
+        #: Requests answered; one thread at a time adds for each connection, so it may lose a few.
+        self.answered = 0
         self.ended = False
 
     def keep(self, opened: OpenObject) -> int:
@@ -158,19 +172,59 @@ class Session(Generic[Who]):
                 if number not in self.extents:
                     continue
                 self.extents.discard(number)
+                self._called_back.pop(number, None)
             self._store.give_back(number)
 
     def call_back(self, number: int) -> None:
         """Ask the client to give an extent back, if it has it; returns at once."""
         if number in self.extents:
+            self._note_call(number, time.monotonic())
             # One that does not listen is asked again, or its end gives all back.
             with suppress(BlockingIOError, Ended):
                 self._channel.send(encode(CallBack([number])))
+
+    def _note_call(self, number: int, now: float) -> None:
+        with self._lock:
+            first = self._called_back.setdefault(number, now)
+            if now < max(first + GIVE_BACK_SECONDS, self._tell_from):
+                return
+            self._tell_from = now + GIVE_BACK_SECONDS
+            count = len(self._called_back)
+        _log.warning(
+            "a client does not give back memory that was called back",
+            extra={**self.identity(), "extents": count, "seconds": round(now - first)},
+        )
+
+    def identity(self) -> dict[str, object]:
+        """Who it is, for the log."""
+        return {"client": self.number, "pid": self.peer.process, "user": self.peer.user}
+
+    def facts(self, sizes: Mapping[int, int], now: float, moment: float) -> ClientFacts:
+        """What it has and did. `sizes` are the bytes of all extents that are lent; `now` is the
+        time since the epoch, `moment` the same by the clock that never goes back."""
+        with self._lock:
+            extents, handles, called = (
+                tuple(self.extents),
+                len(self._handles),
+                len(self._called_back),
+            )
+        return ClientFacts(
+            number=self.number,
+            process=self.peer.process,
+            user=self.peer.user,
+            since=round(now - (moment - self._began), 3),
+            handles=handles,
+            extents=len(extents),
+            lent_bytes=sum(sizes.get(number, 0) for number in extents),
+            called_back=called,
+            answered=self.answered,
+        )
 
     def end(self) -> None:
         """Give everything back."""
         with self._lock:
             self.ended = True
+            self._called_back.clear()
             handles, self._handles = list(self._handles.values()), {}
             self._listings.clear()
             extents, self.extents = self.extents, set()

@@ -18,6 +18,11 @@ class Turns(Generic[Who]):
         self._taken = 0
         self._waiting: deque[Who] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._waiting)
+
     def take(self, who: Who) -> bool:
         """Whether it is `who`'s turn; else it stands in line, and comes out of `give`."""
         with self._lock:

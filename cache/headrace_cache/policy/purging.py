@@ -180,10 +180,8 @@ class Purging:
 
     def _record(self, report: PurgeReport, epoch: int, rules: set[str]) -> None:
         _log.info(
-            "purged %d objects (%d bytes) from the SSD for the policy of epoch %d",
-            report.objects,
-            report.bytes,
-            epoch,
+            "purged objects from the SSD that the policy forbids there",
+            extra={"objects": report.objects, "bytes": report.bytes, "epoch": epoch},
         )
         if not report.verified:
             _log.error("after a purge the SSD still held a key that was to be destroyed")

@@ -100,6 +100,11 @@ class PolicyWatch:
         return self._good
 
     @property
+    def broken(self) -> bool:
+        """Whether the file cannot be read now, so that everything is denied."""
+        return self._current is DENY_ALL
+
+    @property
     def kept(self) -> KeptPolicy | None:
         """What is kept of the policy; None where there never was one."""
         return self._book.seen
@@ -142,8 +147,11 @@ class PolicyWatch:
             # Read again at the next look: what was wrong may not have been the file's fault.
             self._looks = _UNSEEN
             return
-        self._complained = ""
+        mended, self._complained = bool(self._complained), ""
+        other = policy.epoch != self._good.epoch or policy.demands != self._good.demands
         self._current = self._good = policy
+        if mended or (other and self._generation >= 0):
+            _log.info("another policy is in force", extra={"epoch": policy.epoch, "mended": mended})
         # As they were before it was read: what changed meanwhile is seen at the next look.
         self._looks, self._generation = looks, generation
 

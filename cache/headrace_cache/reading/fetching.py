@@ -74,6 +74,15 @@ class Fetching:
         with self._lock:
             return self._under_way.get(mount, 0)
 
+    def flights(self) -> dict[str, int]:
+        """How many flights have not landed, by the path of their mount."""
+        with self._lock:
+            under_way = list(self._under_way.items())
+        counted: dict[str, int] = {}
+        for mount, count in under_way:  # one that was mounted anew may have two tables
+            counted[mount.path.text] = counted.get(mount.path.text, 0) + count
+        return counted
+
     def launch(
         self,
         pinned: Pinned,

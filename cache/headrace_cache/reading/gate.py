@@ -66,6 +66,10 @@ class PolicyGate:
         """The policy in force; a look at the file may be due."""
         return self._watch.current()
 
+    def standing(self) -> tuple[int, bool]:
+        """The epoch of the policy in force, and whether its file is broken, which denies all."""
+        return self._watch.good.epoch, self._watch.broken
+
     def govern(self, path: NamespacePath) -> Governed:
         """Where `path` leads, and its placement of now. Raises NotFound (no mount)."""
         resolved, policy = self._namespace.resolve(path), self._watch.current()

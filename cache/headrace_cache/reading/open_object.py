@@ -209,9 +209,9 @@ class OpenObject:
         return self._reader.standing(self._pinned)
 
     def count(self, hits: int, served: int) -> None:
-        """What a borrower read by himself."""
-        self._hits += hits
-        self._served += served
+        """What a borrower read by himself, as he says: it only ever adds."""
+        self._hits += max(0, hits)
+        self._served += max(0, served)
 
     def warm(self, start: int, stop: int) -> int:
         """Bring a range into the cache; the bytes that had to be fetched from the store."""

@@ -89,6 +89,10 @@ class Reader:
         other.gate = self.gate.seen_by(principal)
         return other
 
+    def flights(self) -> dict[str, int]:
+        """Fetches under way, by the path of their mount."""
+        return self._fetching.flights()
+
     # Steps 1 to 4: from a path to a pinned version, attached.
 
     def open(

@@ -18,11 +18,13 @@ from headrace_cache.policy.scope import Scope
 
 @dataclass(frozen=True, slots=True)
 class TierUsage:
-    """How full a tier is: bytes used and allowed, and the objects of which it holds a page."""
+    """How full a tier is: bytes used and allowed, the objects of which it holds a page, and the
+    bytes that wait to be stored in it."""
 
     used: int
     limit: int
     objects: int
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
@@ -160,8 +161,8 @@ class WriteBehindTier:
         return self._inner.pinned(version)
 
     def usage(self) -> TierUsage:
-        """As `inner` says; queued pages count when they are stored."""
-        return self._inner.usage()
+        """As `inner` says; queued pages count as waiting until they are stored."""
+        return replace(self._inner.usage(), waiting=self._queued_bytes)
 
     def flush(self) -> None:
         """Wait until all that was queued is stored, but no longer than `FLUSH_SECONDS`."""

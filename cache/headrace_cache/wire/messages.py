@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from headrace_cache.node_facts import NodeFacts
 from headrace_cache.policy.explanation import RuleReason
 from headrace_cache.service import HeldExtent, Purge, Status, Totals
 from headrace_cache.wire.told import Message, ToldEntry, ToldLoan, ToldMount, ToldOpen, ToldVersion
@@ -165,6 +166,10 @@ class GiveBack(Message, tag=21):
     extents: list[int]
 
 
+class AskNode(Message, tag=22):
+    """What the node is and does; of other users' clients it is not told: -> ToldNode."""
+
+
 # Answers.
 
 
@@ -271,6 +276,12 @@ class ToldTotals(Message, tag=43):
     totals: Totals
 
 
+class ToldNode(Message, tag=44):
+    """A `NodeFacts`, as much of it as one packet takes."""
+
+    facts: NodeFacts
+
+
 # What the node says without being asked, on a session's first connection.
 
 
@@ -302,6 +313,7 @@ Request: TypeAlias = (
     | Flush
     | Changed
     | GiveBack
+    | AskNode
 )
 Answer: TypeAlias = (
     Failed
@@ -318,6 +330,7 @@ Answer: TypeAlias = (
     | Mounts
     | ToldStatus
     | ToldTotals
+    | ToldNode
     | CallBack
 )
 

@@ -44,13 +44,16 @@ class Call:
         self.set_up_logs()
         return connect(file)
 
-    def set_up_logs(self) -> None:
-        """Let logs be heard as the options say, else as HEADRACE_LOG does. Raises ConfigError."""
+    def set_up_logs(self) -> str:
+        """Let logs be heard as the options say, else as HEADRACE_LOG does; in which form. Raises
+        ConfigError."""
         from headrace.cli.logs import FORMATS, LEVELS, set_up_logs
         from headrace_mounts.settings import log_choice
 
         level, form = log_choice(LEVELS, FORMATS)
-        set_up_logs(self.log_level or level, self.log_format or form)
+        form = self.log_format or form
+        set_up_logs(self.log_level or level, form)
+        return form
 
     def close(self) -> None:
         """Flush and close the service, if there is one, so that its errors are still told."""

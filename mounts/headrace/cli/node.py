@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 
 import click
@@ -34,12 +35,14 @@ def node(call: Call, check: bool) -> None:
     that systemd listens on. For other supervisors, --check asks a running node of this
     configuration for a sign of life.
     """
-    from headrace_cache.node.daemon import ServiceManager
+    from headrace_cache.node.daemon import STATUS_SECONDS, ServiceManager, status_line
     from headrace_mounts.connect import check_node, open_node
 
     if check:
         complain(f"node: answers at {check_node(call.config)}")
         return
+    form = call.set_up_logs()
+    tell = _unsaid if form == "json" else complain  # there each line is the log's
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -53,12 +56,20 @@ def node(call: Call, check: bool) -> None:
         where = str(running.socket_file)
         if running.door is not None:
             where += f" and {running.door.url}"
-        complain(f"node: serving at {where}; end it with Ctrl-C or SIGTERM")
-        manager.tell("READY=1")
+        tell(f"node: serving at {where}; end it with Ctrl-C or SIGTERM")
+        manager.tell(f"READY=1\nSTATUS={status_line(running.facts())}")
+        status_from = time.monotonic() + STATUS_SECONDS
         # Not for ever: a signal may be taken by another thread, and is seen when this one wakes.
         while not ended.wait(min(1.0, manager.watchdog_seconds or 1.0)):
             manager.tell("WATCHDOG=1")
+            if manager.listens and time.monotonic() >= status_from:
+                manager.tell(f"STATUS={status_line(running.facts())}")
+                status_from = time.monotonic() + STATUS_SECONDS
         manager.tell("STOPPING=1")
-        complain("node: ending")
+        tell("node: ending")
     finally:
         running.close()
+
+
+def _unsaid(sentence: str) -> None:
+    """Nothing is said."""

@@ -30,6 +30,7 @@ from headrace.cli.reading import cat, ls, stat
 from headrace.cli.status import status
 from headrace.cli.streams import OutputFailed, OutputUnwanted, complain, prepare_streams, silence
 from headrace.cli.survey import du, tree
+from headrace.cli.top import top
 from headrace.cli.transfer import get, put
 from headrace.cli.warm import warm
 from headrace_namespace.errors import ConfigError, HeadraceError
@@ -47,7 +48,7 @@ SECTIONS = {
     "Cache": ("warm", "drop", "pin", "unpin", "why", "status"),
     "Tree": ("mounts", "mount", "unmount"),
     "Policy": ("policy",),
-    "Node": ("node",),
+    "Node": ("node", "top"),
 }
 
 
@@ -70,7 +71,7 @@ for command in (
     *(ls, tree, stat, du, cat, get),
     *(put, cp, mv, rm, mkdir),
     *(warm, drop, pin, unpin, why, status),
-    *(mounts, mount, unmount, policy, node, completion, demo),
+    *(mounts, mount, unmount, policy, node, top, completion, demo),
 ):
     cli.add_command(command)
 cli.sections = SECTIONS

@@ -67,7 +67,8 @@ def test_systemd_is_told_that_it_is_ready_lives_and_stops(world: World, tmp_path
         address = "@headrace-test-" + str(os.getpid())
         process = command(world, NOTIFY_SOCKET=address, WATCHDOG_USEC="200000")
         try:
-            assert manager.recv(100) == b"READY=1"
+            ready, _, status = manager.recv(1000).partition(b"\n")
+            assert ready == b"READY=1" and status.startswith(b"STATUS=clients 0, 0 B lent; memory")
             assert manager.recv(100) == manager.recv(100) == b"WATCHDOG=1"
             process.terminate()
             said = manager.recv(100)
