@@ -74,8 +74,8 @@ def on_disk(folder: Path) -> int:
 
 
 class WatchedTier(MemoryTier):
-    def allocate(self, key: Hashable, size: int) -> Extent | None:
-        extent = super().allocate(key, size)
+    def allocate(self, key: Hashable, size: int, *, noted: bool = False) -> Extent | None:
+        extent = super().allocate(key, size, noted=noted)
         MOST.see("extents", len(self._extents))
         MOST.see("extents allowed", self._most_extents)
         MOST.see("descriptors", len(os.listdir("/proc/self/fd")))

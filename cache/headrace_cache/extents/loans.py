@@ -19,7 +19,8 @@ class Loan:
     """One object's part of an extent, for another process to read.
 
     Bytes `start` to `stop` of the object lie in the memory from `start + shift` on. They are all
-    there where it is `complete`; else those that were asked for are. `new`: the borrower has not
+    there where it is `complete`; else those that were asked for are, and from `presence` on (-1:
+    nowhere) there is a byte for each of its pages, 1 once it is there. `new`: the borrower has not
     this extent yet.
     """
 
@@ -28,6 +29,7 @@ class Loan:
     stop: int
     shift: int
     complete: bool
+    presence: int
     new: bool
 
 
@@ -45,7 +47,7 @@ class Loans:
         if new:
             extent.lent += 1
             self._lent[extent.number] = extent
-        return Loan(extent, span.start, span.stop, span.shift, span.complete, new)
+        return Loan(extent, span.start, span.stop, span.shift, span.complete, extent.presence, new)
 
     def give_back(self, number: int) -> Extent | None:
         """A borrower let go of an extent; the extent where nobody has it any more."""

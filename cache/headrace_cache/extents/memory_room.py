@@ -12,7 +12,13 @@ from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.page import page_length
 from headrace_cache.policy.audience import Audience
-from headrace_cache.tiers.memory import Extent, MemoryTier, Span, whole_kernel_pages
+from headrace_cache.tiers.memory import (
+    KERNEL_PAGE_BYTES,
+    Extent,
+    MemoryTier,
+    Span,
+    whole_kernel_pages,
+)
 
 #: What this process's own bookkeeping takes for a small object beside its key, as measured
 #: (tests/bench/scale.py: 1,250 to 1,450); it counts as used memory, else a tier of tiny objects
@@ -56,12 +62,13 @@ class MemoryRoom:
             return self._arena_span(held)
         each = self.shape.extent_bytes(held.size)
         length = min(each, held.size - index * each)
-        extent = self._memory.allocate((held.digest, held.placement, index), length)
+        lends = self._memory.lends
+        extent = self._memory.allocate((held.digest, held.placement, index), length, noted=lends)
         if extent is None:
             return None
         span = Span(extent, 0, index * each, length, page_bytes)
-        if self._memory.lends:
-            if not self._memory.charge(extent, whole_kernel_pages(length)):
+        if lends:
+            if not self._memory.charge(extent, whole_kernel_pages(length) + KERNEL_PAGE_BYTES):
                 self._memory.drop_if_empty(extent)
                 return None
             span.charged[:] = b"\1" * len(span.charged)

@@ -163,7 +163,9 @@ class Session(Generic[Who]):
                     self.give_back([number])
                     return
                 lent.extents.append(number)
-        told.append(ToldLoan(number, loan.start, loan.stop, loan.shift, loan.complete, new))
+        told.append(
+            ToldLoan(number, loan.start, loan.stop, loan.shift, loan.complete, loan.presence, new)
+        )
 
     def give_back(self, extents: Sequence[int]) -> None:
         """The client let go of these extents; others than its own are passed over."""

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 
+from headrace_cache.extents.page import PAGE_BYTES
 from headrace_cache.remote.connection import LentExtent, NodeConnection, NodeGone
 from headrace_cache.remote.leases import Hold
 from headrace_cache.service import OpenObject
@@ -28,15 +29,33 @@ MOST_TRIES = 3
 
 
 class Span:
-    """A part of the object in lent memory, and which run of it is known to be there."""
+    """A part of the object in lent memory, and which run of it is known to be there.
 
-    __slots__ = ("extent", "high", "low", "shift")
+    It never changes: threads that share it see one run, or another.
+    """
 
-    def __init__(self, extent: LentExtent, shift: int, low: int, high: int) -> None:
+    __slots__ = ("extent", "high", "loan", "low", "shift")
+
+    def __init__(self, extent: LentExtent, loan: ToldLoan, low: int, high: int) -> None:
+        """Bytes `low` to `high` are there, and so are their pages, to the last byte."""
         self.extent = extent
-        self.shift = shift
+        self.loan = loan
+        self.shift = loan.shift
+        if loan.presence >= 0 and low < high:
+            low -= (low - loan.start) % PAGE_BYTES
+            high = min(loan.stop, high + (loan.start - high) % PAGE_BYTES)
         self.low = low
         self.high = high
+
+    def seen(self, start: int, stop: int) -> Span | None:
+        """The same memory with the run of a range, where the node has noted that it came since.
+        Raises ValueError where the memory was called back."""
+        loan, stop = self.loan, min(stop, self.loan.stop)
+        if loan.presence < 0 or not loan.start <= start < stop:
+            return None
+        first, last = (start - loan.start) // PAGE_BYTES, (stop - 1 - loan.start) // PAGE_BYTES
+        noted = self.extent.mapping[loan.presence + first : loan.presence + last + 1]
+        return None if b"\0" in noted else Span(self.extent, loan, start, stop)
 
 
 def entered(
@@ -49,7 +68,7 @@ def entered(
     known = spans.get(loan.start)
     if known is not None and known.extent is extent and low <= known.high and known.low <= high:
         low, high = min(low, known.low), max(high, known.high)  # what is there stays there
-    spans[loan.start] = span = Span(extent, loan.shift, low, high)
+    spans[loan.start] = span = Span(extent, loan, low, high)
     return span
 
 
@@ -119,7 +138,7 @@ class NodeObject:
         if self._numbers[0] == self._edition and not self._connection.gone:
             span = self._span
             if span is None or not span.low <= start <= stop <= span.high:
-                span = self._other_span(start)
+                span = self._other_span(start, stop)
             if span is not None and start <= stop <= span.high:
                 # The warm path: one slice of the mapping.
                 shift = span.shift
@@ -154,7 +173,7 @@ class NodeObject:
         done = start
         try:
             while done < stop:
-                span = self._other_span(done)
+                span = self._other_span(done, stop)
                 if span is None:
                     return None
                 end = min(stop, span.high)
@@ -290,7 +309,7 @@ class NodeObject:
         span = self._span
         if self._numbers[0] == self._edition and not self._connection.gone:
             if span is None or not span.low <= start < span.high:
-                span = self._other_span(start)
+                span = self._other_span(start, stop)
             if span is not None:
                 if stop <= span.high:
                     self._hits += 1
@@ -313,16 +332,26 @@ class NodeObject:
             self._enter(loan, start, stop)
         return self._span
 
-    def _other_span(self, start: int) -> Span | None:
-        """A part that was lent before, and has the byte at `start`."""
+    def _other_span(self, start: int, stop: int) -> Span | None:
+        """A part that was lent before, and has the byte at `start`.
+
+        Who reads on from where he was asks the node all the same, page by page, where the part is
+        not complete: so the node sees that he does, and fetches ahead of him.
+        """
         begin = start // self._each * self._each
-        span = self._spans.get(begin)
-        if span is None or not span.low <= start < span.high:
+        span, last = self._spans.get(begin), self._span
+        if span is None:
             return None
-        if span.extent.mapping.closed:
-            self._spans.pop(begin, None)
-            return None
-        return span
+        try:
+            if not span.low <= start < span.high:
+                reads_on = last is not None and start == last.high
+                return None if reads_on else span.seen(start, stop)
+            if not span.extent.mapping.closed:
+                return span
+        except ValueError:
+            pass  # it was called back
+        self._spans.pop(begin, None)
+        return None
 
     def _enter(self, loan: ToldLoan, start: int, stop: int) -> None:
         """Read from this loan from now on; bytes `start` to `stop` of it are there at least."""

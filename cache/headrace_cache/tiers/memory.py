@@ -76,6 +76,7 @@ class Span:
         index = page - self.first_page
         if not self.present[index]:
             self.present[index] = 1
+            self.extent.note(index)
             self.absent -= 1
             self.complete = self.absent == 0
 
@@ -120,17 +121,25 @@ class Extent:
         "mapping",
         "number",
         "owners",
+        "presence",
         "size",
         "taken",
         "uses",
     )
 
-    def __init__(self, key: Hashable, size: int, number: int, *, shared: bool = False) -> None:
+    def __init__(
+        self, key: Hashable, size: int, number: int, *, shared: bool = False, noted: bool = False
+    ) -> None:
+        """`noted`: who has it mapped sees in the memory behind it, a byte for each, which of its
+        pages are present; it is one object's then."""
         self.key = key
         self.size = size
         #: No other extent of this tier ever has it.
         self.number = number
-        self._backing = create_backing(size, shared=shared)
+        #: Where in the mapping these bytes begin; -1 where there are none.
+        self.presence = whole_kernel_pages(size) if noted else -1
+        behind = KERNEL_PAGE_BYTES if noted else 0
+        self._backing = create_backing(self.presence + behind if noted else size, shared=shared)
         self.mapping: mmap = self._backing.mapping
         self.uses = 0
         self.filling = 0
@@ -143,6 +152,11 @@ class Extent:
         self.gone = False
         #: For each object in it: the object, kept alive by this, and its span by index.
         self.owners: list[tuple[SpanOwner, int, Span]] = []
+
+    def note(self, index: int) -> None:
+        """The page of this index in it is present: after its bytes, so that nobody is too early."""
+        if self.presence >= 0:
+            self.mapping[self.presence + index] = 1
 
     @property
     def busy(self) -> bool:
@@ -183,24 +197,24 @@ class MemoryTier:
         self._extents: set[Extent] = set()
         self._used = 0
 
-    def allocate(self, key: Hashable, size: int) -> Extent | None:
+    def allocate(self, key: Hashable, size: int, *, noted: bool = False) -> Extent | None:
         """An empty extent; None where no other can leave for it. It holds no memory yet."""
         while len(self._extents) >= self._most_extents:
             if not self._evict_one():
                 return None
-        extent = self._made(key, size)
+        extent = self._made(key, size, noted=noted)
         if extent is None:
             # The process has no descriptor or mapping left, whoever took them: a cache makes do.
-            extent = self._made(key, size) if self._evict_one() else None
+            extent = self._made(key, size, noted=noted) if self._evict_one() else None
             if extent is None:
                 return None
         self._extents.add(extent)
         self._rule.insert(extent)
         return extent
 
-    def _made(self, key: Hashable, size: int) -> Extent | None:
+    def _made(self, key: Hashable, size: int, *, noted: bool) -> Extent | None:
         try:
-            return Extent(key, size, next(self._numbers), shared=self.lends)
+            return Extent(key, size, next(self._numbers), shared=self.lends, noted=noted)
         except OSError:
             return None
 

@@ -71,12 +71,14 @@ class ToldOpen(Message):
 
 class ToldLoan(Message):
     """Memory lent: bytes `start` to `stop` of the object lie in the extent of this number from
-    `start + shift` on, all of them where it is `complete`, else those asked for. `new`: its
-    descriptor comes with the message, in the order of these."""
+    `start + shift` on, all of them where it is `complete`, else those asked for: from `presence` on
+    (-1: nowhere) it has a byte for each page, 1 once that is there. `new`: its descriptor comes
+    with the message, in the order of these."""
 
     number: int
     start: int
     stop: int
     shift: int
     complete: bool
+    presence: int
     new: bool

@@ -175,3 +175,32 @@ def test_an_answer_longer_than_a_packet_arrives(world: World) -> None:
             declare_mount({"path": f"/{name}", "url": str(world.data / name)}), checked=False
         )
     assert len(client.mounts()) == 601  # some 300 KB
+
+
+def test_pages_that_others_brought_are_read_without_a_call(world: World) -> None:
+    world.write_config(memory="512MiB")
+    data = world.put("a", 40 * MIB)
+    node = world.node()
+    one, other = world.client().open(path("a")), world.client().open(path("a"))
+    assert other.read_at(5 * MIB, 5 * MIB + 10) == data[5 * MIB : 5 * MIB + 10]
+    for place in (3 * MIB, 7 * MIB, MIB):  # in no order, so that nothing is fetched ahead
+        assert one.read_at(place + 5, place + 9) == data[place + 5 : place + 9]
+    asked = node.server.answered
+    for place in (7 * MIB, MIB, 3 * MIB, 5 * MIB + 7, 8 * MIB - 4, MIB):
+        assert other.read_at(place, place + 4) == data[place : place + 4]
+    assert node.server.answered == asked
+    assert other.read_at(2 * MIB, 2 * MIB + 4) == data[2 * MIB : 2 * MIB + 4]
+    assert node.server.answered == asked + 1
+    assert whole(other) == data
+
+
+def test_small_reads_in_order_ask_once_for_a_page(world: World) -> None:
+    world.write_config(memory="512MiB")
+    data = world.put("a", 6 * MIB)
+    world.put("b", 30 * MIB)
+    node = world.node()
+    opened = world.client().open(path("a"))
+    asked = node.server.answered
+    for start in range(0, 6 * MIB, 4096):
+        assert opened.read_at(start, start + 4096) == data[start : start + 4096]
+    assert node.server.answered - asked <= 6
