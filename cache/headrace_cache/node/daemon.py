@@ -11,10 +11,10 @@ from pathlib import Path
 
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
+from headrace_cache.node.own_socket import OwnSocket
 from headrace_cache.node.server import NodeServer
 from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
-from headrace_cache.wire.channel import listening
 from headrace_namespace.errors import ConfigError
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
@@ -67,13 +67,15 @@ class Node:
         self._bulletin = bulletin
         #: Where clients find it.
         self.socket_file = socket_file
-        self._own_file = handed is None
-        try:
-            listener = handed or listening(socket_file, BACKLOG, everybody=served != NOBODY)
-        except FileExistsError as error:
-            raise ConfigError(str(error)) from None
+        self._own: OwnSocket | None = None
+        if handed is None:
+            try:
+                self._own = OwnSocket(socket_file, BACKLOG, everybody=served != NOBODY)
+            except FileExistsError as error:
+                raise ConfigError(str(error)) from None
+            handed = self._own.listener
         self.server = NodeServer(
-            listener=listener,
+            listener=handed,
             answers=Answers(bulletin),
             service=service,
             bulletin=bulletin,
@@ -87,8 +89,8 @@ class Node:
 
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
-        if self._own_file:
-            self.socket_file.unlink(missing_ok=True)  # first: who comes now uses a cache of his own
+        if self._own is not None:
+            self._own.let_go()  # first: who comes now uses a cache of his own
         self.server.close()
         self._service.close()
         self._bulletin.close()
