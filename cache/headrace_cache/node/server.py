@@ -17,13 +17,14 @@ import threading
 import time
 from _thread import start_new_thread
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from headrace_cache.backing import most_descriptors
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.turns import Turns
-from headrace_cache.policy.audience import Audience
+from headrace_cache.policy.audience import Audience, Principal
 from headrace_cache.principals import principal_of
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import BEAT_SECONDS, Bulletin
@@ -40,6 +41,11 @@ MOST_CONNECTIONS = 16_384
 ANSWERING_THREADS = 64
 #: Of one client: what waits for a stalled store leaves threads to the others.
 MOST_OF_A_SESSION = 16
+#: Connections taken before it is another's turn: of a flood of them, each would otherwise wait for
+#: all that is asked meanwhile.
+TAKEN_AT_ONCE = 64
+#: How long a connection may say neither Hello nor Join; then it is ended. A client says one at once.
+MOST_UNBEGUN_SECONDS = 10.0
 #: How long a thread waits where a connection cannot be taken for want of descriptors.
 ACCEPT_AGAIN_SECONDS = 0.1
 #: How long the end waits for answers under way.
@@ -89,7 +95,10 @@ class NodeServer:
         self._called_back = called_back
         self._lock = threading.Lock()
         self._connections: dict[int, _Connection] = {}
+        #: Those that have no session yet, and until when they may have none; the oldest first.
+        self._unbegun: dict[_Connection, float] = {}
         self._sessions: dict[int, Session[_Connection]] = {}
+        self._views: WeakValueDictionary[Principal, LocalService] = WeakValueDictionary()
         self._numbers = itertools.count(1)
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -122,6 +131,18 @@ class NodeServer:
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             self._bulletin.beat()
+            self._end_unbegun(time.monotonic())
+
+    def _end_unbegun(self, now: float) -> None:
+        """Let connections come to their end that never began a session."""
+        with self._lock:  # none of these is closed meanwhile, and its descriptor another's
+            while self._unbegun:
+                connection, until = next(iter(self._unbegun.items()))
+                if until > now:
+                    break
+                del self._unbegun[connection]
+                with contextlib.suppress(OSError):  # a thread sees that, and ends it
+                    connection.channel.socket.shutdown(socket.SHUT_RDWR)
 
     def wake(self) -> None:
         """There are extents to call back; returns at once, from any thread."""
@@ -168,7 +189,9 @@ class NodeServer:
             self._epoll.modify(self._wake, _READ_ONCE)
         elif descriptor == self._listener.fileno():
             try:
-                self._accept()
+                for _ in range(TAKEN_AT_ONCE):
+                    if not self._accept():
+                        break
             finally:
                 self._epoll.modify(descriptor, _READ_ONCE)
         else:
@@ -193,14 +216,15 @@ class NodeServer:
             finally:
                 following = session.turns.give() if session is not None and counted else None
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take a connection; False where none waits any more."""
         try:
             accepted, _ = self._listener.accept()
         except BlockingIOError:
-            return  # it is gone already
+            return False
         except OSError:
             time.sleep(ACCEPT_AGAIN_SECONDS)  # no descriptor is left; others close some
-            return
+            return False
         accepted.setblocking(False)
         channel = Channel(accepted)
         peer = channel.peer()
@@ -214,10 +238,13 @@ class NodeServer:
             refusal = TooManyOpen(f"the node has {self._most_connections} connections already")
         if refusal is not None:
             self._refuse(channel, refusal)
-            return
+            return True
+        connection = _Connection(channel, peer)
         with self._lock:
-            self._connections[accepted.fileno()] = _Connection(channel, peer)
+            self._connections[accepted.fileno()] = connection
+            self._unbegun[connection] = time.monotonic() + MOST_UNBEGUN_SECONDS
         self._epoll.register(accepted.fileno(), _READ_ONCE)
+        return True
 
     def _serves(self, peer: Peer) -> bool:
         if peer.user in (0, os.geteuid()):
@@ -277,7 +304,9 @@ class NodeServer:
                 connection.peer.groups,
             ):
                 raise ValueError(f"there is no session {request.session}")
-            connection.session = session
+            with self._lock:
+                connection.session = session
+                self._unbegun.pop(connection, None)
             return m.Done(), None
         if not isinstance(request, m.Hello):
             raise ValueError("a connection begins with Hello or Join")
@@ -294,14 +323,22 @@ class NodeServer:
         if hello.fingerprint != self._fingerprint:
             raise ConfigError("the node serves another configuration")
         bulletin = Lent(descriptors=[self._bulletin.open_for_reading()])
+        turns, peer = Turns[_Connection](MOST_OF_A_SESSION), connection.peer
+        principal = principal_of(peer.user, peer.groups)  # asks the system, which may take a while
         with self._lock:
-            turns = Turns[_Connection](MOST_OF_A_SESSION)
-            peer = connection.peer
-            service = self._service.seen_by(principal_of(peer.user, peer.groups))
+            service = self._seen_by(principal)
             session = Session(next(self._numbers), connection.channel, service, peer, turns)
             self._sessions[session.number] = session
             connection.session, connection.owner = session, True
+            self._unbegun.pop(connection, None)
         return m.Welcome(session.number), bulletin
+
+    def _seen_by(self, principal: Principal) -> LocalService:
+        """The cache as these may use it, one for all their sessions; under the lock."""
+        service = self._views.get(principal)
+        if service is None:
+            self._views[principal] = service = self._service.seen_by(principal)
+        return service
 
     def _call_back(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -311,12 +348,13 @@ class NodeServer:
             with self._lock:
                 sessions = list(self._sessions.values())
             for session in sessions:
-                for number in numbers:
+                for number in session.extents.intersection(numbers):  # most have none
                     session.call_back(number)
 
     def _end(self, connection: _Connection) -> None:
         with self._lock:
             self._connections.pop(connection.channel.socket.fileno(), None)
+            self._unbegun.pop(connection, None)
             session = connection.session if connection.owner else None
             if session is not None:
                 self._sessions.pop(session.number, None)

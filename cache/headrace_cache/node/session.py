@@ -44,6 +44,21 @@ class Lent:
 class Session(Generic[Who]):
     """One client. Safe to use from several threads."""
 
+    __slots__ = (
+        "_channel",
+        "_handles",
+        "_listings",
+        "_lock",
+        "_numbers",
+        "_store",
+        "ended",
+        "extents",
+        "number",
+        "peer",
+        "service",
+        "turns",
+    )
+
     def __init__(
         self, number: int, channel: Channel, service: LocalService, peer: Peer, turns: Turns[Who]
     ) -> None:
