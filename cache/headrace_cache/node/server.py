@@ -44,7 +44,8 @@ MOST_OF_A_SESSION = 16
 #: Connections taken before it is another's turn: of a flood of them, each would otherwise wait for
 #: all that is asked meanwhile.
 TAKEN_AT_ONCE = 64
-#: How long a connection may say neither Hello nor Join; then it is ended. A client says one at once.
+#: How long a connection may say neither Hello nor Join, of which a client says one at once; then it
+#: is ended.
 MOST_UNBEGUN_SECONDS = 10.0
 #: How long a thread waits where a connection cannot be taken for want of descriptors.
 ACCEPT_AGAIN_SECONDS = 0.1
