@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,8 +32,9 @@ from rich.table import Table
 from headrace_cache.extents.memory_room import OBJECT_BYTES
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import connect
-from headrace_mounts.settings import load_settings, read_written_mount
+from headrace_mounts.settings import load_settings
 from headrace_namespace.errors import HeadraceError, NotFound
+from headrace_namespace.mount_declarations import read_written_mount
 from headrace_namespace.path import NamespacePath
 from tests.bench.peak_memory import AIM_BYTES, STRETCH_BYTES
 
@@ -155,7 +156,7 @@ class Look:
 
 
 def look(what: str, node: int, service: CacheService) -> Look:
-    sizes = dict.fromkeys(SIZES, 0)
+    sizes: dict[str, int] = dict.fromkeys(SIZES, 0)
     for line in Path(f"/proc/{node}/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name in sizes:
@@ -168,7 +169,7 @@ def look(what: str, node: int, service: CacheService) -> Look:
 
 
 @contextmanager
-def running_node(config: Path) -> Iterator[int]:
+def running_node(config: Path) -> Generator[int]:
     command = [sys.executable, "-m", "headrace", "--config", str(config), "node"]
     node = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HOUSE)
     assert node.stderr is not None
