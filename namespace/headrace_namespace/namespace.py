@@ -99,6 +99,11 @@ class Namespace:
             self._listings.forget_below(str(ref))
             self._metadata.forget_below(ref)
 
+    def mount_of(self, path: NamespacePath) -> Mount | None:
+        """The mount that answers for `path`, as far as is known without looking; no store is
+        asked."""
+        return self._trees.tree.table.find(path)
+
     def mounted(self) -> object:
         """Stands for the mounts of now: the same object for as long as they stay the same."""
         return self._trees.look()

@@ -22,7 +22,9 @@ from weakref import WeakValueDictionary
 from headrace_cache.backing import most_descriptors
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
+from headrace_cache.node.connection import Connection, Turn
 from headrace_cache.node.session import Lent, Session
+from headrace_cache.node.store_turns import StoreTurns
 from headrace_cache.node.turns import Turns
 from headrace_cache.policy.audience import Audience, Principal
 from headrace_cache.principals import principal_of
@@ -57,17 +59,6 @@ _READ_ONCE = (
 )
 
 
-class _Connection:
-    __slots__ = ("channel", "owner", "peer", "session")
-
-    def __init__(self, channel: Channel, peer: Peer) -> None:
-        self.channel = channel
-        self.peer = peer
-        self.session: Session[_Connection] | None = None
-        #: Whether it began its session, which ends with it.
-        self.owner = False
-
-
 class NodeServer:
     """Serves local clients until it is closed."""
 
@@ -95,11 +86,12 @@ class NodeServer:
         self._served = served
         self._called_back = called_back
         self._lock = threading.Lock()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         #: Those that have no session yet, and until when they may have none; the oldest first.
-        self._unbegun: dict[_Connection, float] = {}
-        self._sessions: dict[int, Session[_Connection]] = {}
+        self._unbegun: dict[Connection, float] = {}
+        self._sessions: dict[int, Session[Connection]] = {}
         self._views: WeakValueDictionary[Principal, LocalService] = WeakValueDictionary()
+        self._stores: StoreTurns[Turn] = StoreTurns()
         self._numbers = itertools.count(1)
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -200,22 +192,27 @@ class NodeServer:
             if connection is not None and self._has_turn(connection):
                 self._answer_in_turn(connection, room)
 
-    def _has_turn(self, connection: _Connection) -> bool:
+    def _has_turn(self, connection: Connection) -> bool:
         """Whether it is this connection's turn now; a session's first needs none."""
         session = connection.session
         return session is None or connection.owner or session.turns.take(connection)
 
-    def _answer_in_turn(self, connection: _Connection, room: bytearray) -> None:
-        """Answer, and then who of the same session waited for it."""
-        following: _Connection | None = connection
-        while following is not None:
-            connection, session = following, following.session
-            counted = session is not None and not connection.owner
+    def _answer_in_turn(self, connection: Connection, room: bytearray) -> None:
+        """Answer, and then who waited for a turn of the same session, or of the same store."""
+        todo = [Turn(connection)]
+        while todo:
+            turn = todo.pop()
+            session = turn.connection.session
+            counted = session is not None and not turn.connection.owner
+            done = True
             try:
-                if self._answer(connection, room):
-                    self._epoll.modify(connection.channel.socket.fileno(), _READ_ONCE)
+                done = self._answer(turn, room)
             finally:
-                following = session.turns.give() if session is not None and counted else None
+                if done and turn.store is not None and (waited := turn.store.give()) is not None:
+                    todo.append(waited)
+                if done and session is not None and counted:
+                    following = session.turns.give()
+                    todo += [] if following is None else [Turn(following)]
 
     def _accept(self) -> bool:
         """Take a connection; False where none waits any more."""
@@ -240,7 +237,7 @@ class NodeServer:
         if refusal is not None:
             self._refuse(channel, refusal)
             return True
-        connection = _Connection(channel, peer)
+        connection = Connection(channel, peer)
         with self._lock:
             self._connections[accepted.fileno()] = connection
             self._unbegun[connection] = time.monotonic() + MOST_UNBEGUN_SECONDS
@@ -257,17 +254,52 @@ class NodeServer:
             channel.send(m.encode(told_error(error)))
         channel.close()
 
-    def _answer(self, connection: _Connection, room: bytearray) -> bool:
-        """Answer one packet; False where the connection ended."""
-        channel, lent, packet = connection.channel, None, memoryview(b"")
+    def _answer(self, turn: Turn, room: bytearray) -> bool:
+        """Answer one request; False where it stands in line for its store, and keeps its session's
+        turn."""
+        connection, request = turn.connection, turn.request
         if connection.session is not None and connection.session.ended:
             self._end(connection)
-            return False
+            return True
+        if request is None:
+            request = self._received(connection, room)
+            if request is None:
+                return True
+            if connection.session is not None and not isinstance(request, m.Failed):
+                turn.request = request
+                turn.store = self._stores.of(connection.session, request)
+                if turn.store is not None and not turn.store.take(turn):
+                    return False
+        if self._reply(connection, request):
+            self._listen_to(connection)
+        return True
+
+    def _received(self, connection: Connection, room: bytearray) -> m.Request | m.Failed | None:
+        """What it asks, or what is to be said of what it says; None where it says nothing."""
         try:
-            packet, descriptors = channel.receive(room)
-            close_all(descriptors)  # nobody sends us any
+            packet, descriptors = connection.channel.receive(room)
+        except BlockingIOError:
+            self._listen_to(connection)
+            return None
+        except Exception:
+            self._end(connection)
+            return None
+        close_all(descriptors)  # nobody sends us any
+        try:
+            return m.request_of(packet)
+        except ValueError as error:
+            return told_error(ConfigError(f"the node was asked for nonsense: {error}"))
+
+    def _listen_to(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it was ended meanwhile
+            self._epoll.modify(connection.channel.socket.fileno(), _READ_ONCE)
+
+    def _reply(self, connection: Connection, request: m.Request | m.Failed) -> bool:
+        """Answer one request; False where the connection ended."""
+        lent: Lent | None = None
+        try:
             try:
-                answer, lent = self._answered(connection, m.request_of(packet))
+                answer, lent = self._answered(connection, request)
                 encoded = m.encode(answer)
             except HeadraceError as error:
                 encoded = m.encode(told_error(error))
@@ -278,13 +310,8 @@ class NodeServer:
                 _log.exception("a request could not be answered")
                 encoded = m.encode(told_error(error))
             self.answered += 1
-            channel.send(encoded, () if lent is None else lent.descriptors)
-        except BlockingIOError:
-            if not packet:
-                return True  # nothing to read after all
-            self._end(connection)  # it does not take its answer
-            return False
-        except Exception:
+            connection.channel.send(encoded, () if lent is None else lent.descriptors)
+        except Exception:  # it is gone, or does not take its answer
             self._end(connection)
             return False
         finally:
@@ -293,8 +320,10 @@ class NodeServer:
         return True
 
     def _answered(
-        self, connection: _Connection, request: m.Request
+        self, connection: Connection, request: m.Request | m.Failed
     ) -> tuple[m.Answer, Lent | None]:
+        if isinstance(request, m.Failed):
+            return request, None
         if connection.session is not None:
             return self._answers.answer(connection.session, request)
         if isinstance(request, m.Join):
@@ -313,7 +342,7 @@ class NodeServer:
             raise ValueError("a connection begins with Hello or Join")
         return self._begun(connection, request)
 
-    def _begun(self, connection: _Connection, hello: m.Hello) -> tuple[m.Answer, Lent]:
+    def _begun(self, connection: Connection, hello: m.Hello) -> tuple[m.Answer, Lent]:
         if hello.protocol != m.PROTOCOL:
             older = "client" if hello.protocol < m.PROTOCOL else "node"
             raise ConfigError(
@@ -324,7 +353,7 @@ class NodeServer:
         if hello.fingerprint != self._fingerprint:
             raise ConfigError("the node serves another configuration")
         bulletin = Lent(descriptors=[self._bulletin.open_for_reading()])
-        turns, peer = Turns[_Connection](MOST_OF_A_SESSION), connection.peer
+        turns, peer = Turns[Connection](MOST_OF_A_SESSION), connection.peer
         principal = principal_of(peer.user, peer.groups)  # asks the system, which may take a while
         with self._lock:
             service = self._seen_by(principal)
@@ -352,7 +381,7 @@ class NodeServer:
                 for number in session.extents.intersection(numbers):  # most have none
                     session.call_back(number)
 
-    def _end(self, connection: _Connection) -> None:
+    def _end(self, connection: Connection) -> None:
         with self._lock:
             self._connections.pop(connection.channel.socket.fileno(), None)
             self._unbegun.pop(connection, None)

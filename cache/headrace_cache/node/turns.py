@@ -12,7 +12,7 @@ Who = TypeVar("Who")
 class Turns(Generic[Who]):
     """Safe to use from many threads."""
 
-    __slots__ = ("_lock", "_most", "_taken", "_waiting")
+    __slots__ = ("__weakref__", "_lock", "_most", "_taken", "_waiting")
 
     def __init__(self, most: int) -> None:
         self._most = most

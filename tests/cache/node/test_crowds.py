@@ -6,16 +6,22 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from headrace_cache.node import server, session
+from headrace_cache.local_service import LocalService
+from headrace_cache.node import server, session, store_turns
+from headrace_cache.reading.open_object import OpenObject
+from headrace_cache.remote.node_service import NodeService
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, close_all, connected
 from headrace_mounts.settings import load_settings
 from headrace_namespace.errors import TooManyOpen
+from headrace_namespace.freshness import Freshness
+from headrace_namespace.path import NamespacePath
 from tests.cache.node.conftest import MIB, World, path, whole
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the node is Linux's")
@@ -230,3 +236,46 @@ def test_one_client_that_closes_nothing(world: World, monkeypatch: pytest.Monkey
     kept.pop().close()
     assert whole(client.open(path("a"))) == data  # the close went with it
     assert node.server.clients == 2
+
+
+def test_a_stuck_store_leaves_threads_to_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = world.put("a", 10)
+    (world.root / "stuck").mkdir()
+    (world.root / "stuck/b").write_bytes(b"b")
+    text = world.file.read_text()
+    world.file.write_text('[[mount]]\npath = "/stuck"\nurl = "stuck"\n' + text)
+    node = world.node()
+    go_on, waiting = threading.Event(), threading.Semaphore(0)
+    opened_by = LocalService.open
+
+    def stall(service: LocalService, asked: NamespacePath, fresh: Freshness | None) -> OpenObject:
+        if asked.parent.name == "stuck":
+            waiting.release()
+            assert go_on.wait(60)
+        return opened_by(service, asked, fresh)
+
+    monkeypatch.setattr(LocalService, "open", stall)
+    stuck, right = NamespacePath.parse("/stuck/b"), list[bool]()
+    clients = [world.client() for _ in range(6)]
+
+    def ask(client: NodeService) -> None:
+        right.append(whole(client.open(stuck)) == b"b")
+
+    askers = [threading.Thread(target=ask, args=(each,)) for each in clients for _ in range(20)]
+    for asker in askers:
+        asker.start()
+    try:
+        for _ in range(store_turns.MOST_OF_A_STORE):
+            assert waiting.acquire(timeout=30)
+        for client in (world.client(), world.client()):  # new ones: the six have all their turns
+            assert whole(client.open(path("a"))) == data
+        assert not waiting.acquire(blocking=False)
+    finally:
+        go_on.set()
+        for asker in askers:
+            asker.join(60)
+    assert len(right) == 120 and all(right)
+    assert whole(clients[1].open(stuck)) == b"b"
+    assert node.server.clients == 8
