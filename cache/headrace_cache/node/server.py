@@ -257,7 +257,8 @@ class NodeServer:
     def _answer(self, turn: Turn, room: bytearray) -> bool:
         """Answer one request; False where it stands in line for its store, and keeps its session's
         turn."""
-        connection, request = turn.connection, turn.request
+        connection = turn.connection
+        request: m.Request | m.Failed | None = turn.request
         if connection.session is not None and connection.session.ended:
             self._end(connection)
             return True

@@ -39,7 +39,8 @@ class StoreTurns(Generic[Who]):
                     name = mount.path.text
                     turns = self._turns.get(name)
                     if turns is None:
-                        self._turns[name] = turns = Turns(MOST_OF_A_STORE)
+                        turns = Turns[Who](MOST_OF_A_STORE)
+                        self._turns[name] = turns
                     return turns
         return None
 
