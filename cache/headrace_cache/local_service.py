@@ -34,6 +34,7 @@ from headrace_namespace.mount_table import Mount
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,20 @@ class LocalService:
         parts.totals.add_if_due()
         reader = parts.reader
         return OpenObject(self, reader, *reader.open(path, freshness))
+
+    def open_unasked(self, path: NamespacePath) -> tuple[OpenObject, Standing | None] | None:
+        """As `open`, where no remote store is asked for it; else None. With it, for how long a
+        listing stands in for it, where one did."""
+        reader = self.reader()
+        opened = reader.open_unasked(path)
+        if opened is None:
+            return None
+        pinned, held, listed = opened
+        return OpenObject(self, reader, pinned, held), listed
+
+    def mounted(self) -> object:
+        """Stands for the mounts of now: the same object for as long as they stay the same."""
+        return self._now().namespace.mounted()
 
     def explain(self, path: NamespacePath) -> PolicyExplanation:
         """What the policy decides of `path`, and why."""

@@ -82,10 +82,11 @@ class NodeIdentity:
 @dataclass(frozen=True, slots=True)
 class Sharing:
     """What a cache tells of that lends its memory: an extent to give back, and that what was told
-    of objects may no longer hold."""
+    of objects, or of what their paths lead to, may no longer hold."""
 
     call_back: Callable[[int], None]
     on_withdraw: Callable[[], None]
+    on_written: Callable[[], None]
 
 
 def open_service(
@@ -121,7 +122,7 @@ def open_node(
     raise_descriptors()
     watch = PolicyWatch(policy, context.clock)
     recalls, bulletin = Recalls(), Bulletin()
-    sharing = Sharing(recalls.add, bulletin.publish)
+    sharing = Sharing(recalls.add, bulletin.publish, bulletin.publish_changes)
     build = functools.partial(
         _build, tuple(mounts), cache, watch, MemoryMetadata(), context, sharing
     )
@@ -207,7 +208,14 @@ def _build(
     own_folders = (str(cache.folder), str(cache.state_folder))
     ledger = open_ledger(cache.state_folder)
     try:
-        namespace = open_namespace(mounts, context, answers.with_fresh_lock(), ledger, own_folders)
+        namespace = open_namespace(
+            mounts,
+            context,
+            answers.with_fresh_lock(),
+            ledger,
+            own_folders,
+            on_written=sharing.on_written if sharing else None,
+        )
     except BaseException:
         ledger.close()
         raise

@@ -1,35 +1,33 @@
 """One tree over many stores: resolve a path, learn its version, list it, read a range.
 
-It knows nothing of caches and policy. The freshness contract is kept here, in `version`.
+It knows nothing of caches and policy. The freshness contract is kept in `observing.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from headrace_namespace.backends.protocol import Folder, ListPage
+from headrace_namespace.backends.protocol import ListPage
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError, NotFolder, NotFound, VersionGone
-from headrace_namespace.freshness import PINNED, Freshness
+from headrace_namespace.freshness import Freshness
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.listed import mount_point, tell_of_left_out
 from headrace_namespace.listing_ahead import pages, pages_ahead
-from headrace_namespace.metadata.listings import VALID_SECONDS, Listings
+from headrace_namespace.metadata.listings import Listings
 from headrace_namespace.metadata.own_writes import OwnWrites
 from headrace_namespace.metadata.protocol import MetadataStore, Observation
 from headrace_namespace.mount_table import Mount
+from headrace_namespace.observing import LINKS_SECONDS, Observing
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Location, Name, Resolved
 from headrace_namespace.tree import MountedStore, Trees, below_root
 
 __all__ = ["MountedStore", "Namespace"]
-
-#: How long an open may rely on where the links on its way led: as long as a mount may go unseen.
-LINKS_SECONDS = 1.0
 
 
 class Namespace:
@@ -41,12 +39,17 @@ class Namespace:
         metadata: MetadataStore,
         listings: Listings,
         clock: Clock,
+        on_written: Callable[[], None] | None = None,
     ) -> None:
+        """`on_written` is called, and must return at once, when anything was written here."""
         self._trees = trees
+        self._on_written = on_written
         self._metadata = metadata
         self._listings = listings
         self._clock = clock
         self._writes = OwnWrites()
+        #: The freshness contract.
+        self.observing = Observing(trees, metadata, listings, clock, self._writes)
 
     @property
     def mounts(self) -> tuple[Mount, ...]:
@@ -73,10 +76,7 @@ class Namespace:
 
     def store_of(self, mount: Mount) -> MountedStore:
         """The store behind a mount. Raises NotFound where it was unmounted since."""
-        store = self._trees.tree.stores.get(mount)
-        if store is None:
-            raise NotFound(f"{mount.path} was unmounted", path=mount.path.text)
-        return store
+        return self._trees.tree.store_of(mount)
 
     def written(self, ref: ObjectRef, version: ObjectVersion | None) -> None:
         """This process has just made this version of the object, or (None) deleted it: no earlier
@@ -90,6 +90,8 @@ class Namespace:
                 self._metadata.forget(ref)
             else:
                 self._metadata.put(Observation(version, self._clock.monotonic()))
+        if self._on_written is not None:
+            self._on_written()
 
     def moved(self, ref: ObjectRef) -> None:
         """What is at `ref`, and all below it, was or may have been given another name."""
@@ -98,6 +100,8 @@ class Namespace:
             self._writes.note_all()
             self._listings.forget_below(str(ref))
             self._metadata.forget_below(ref)
+        if self._on_written is not None:
+            self._on_written()
 
     def mount_of(self, path: NamespacePath) -> Mount | None:
         """The mount that answers for `path`, as far as is known without looking; no store is
@@ -157,27 +161,6 @@ class Namespace:
             return resolved
         return self.resolve(resolved.path)
 
-    def is_fresh(
-        self, resolved: Resolved, version: ObjectVersion, freshness: Freshness | None = None
-    ) -> bool:
-        """Whether an open may pin `version`, the answer to an earlier `stat`, as it is: by
-        `freshness` (else the mount's own) it is young enough, or under `check` a cheap look shows
-        it still. `resolved` is of the mounts of now, and its last name is no link.
-        """
-        mount, ref = resolved.mount, resolved.ref
-        if mount is None or ref is None:
-            return False
-        max_age = (freshness or mount.freshness).max_age_seconds
-        if max_age > 0:
-            known = self._known(ref, max_age)
-            if known is None or known.version is not version:
-                return False
-        # Without the retries: what goes wrong here is asked again in full.
-        store = self.store_of(mount).observed
-        if store.stat_is_cheap:  # else the path may be a link by now, and leads to another object
-            return store.shows(resolved.key, version)
-        return max_age > 0
-
     def stat(
         self, resolved: Resolved, freshness: Freshness | None = None, *, opening: bool = False
     ) -> Entry:
@@ -189,7 +172,7 @@ class Namespace:
         path, mount = resolved.path, resolved.mount
         if mount is None:
             return Entry(path, None)
-        version = self._observe(resolved, mount, freshness, opening=opening)
+        version = self.observing.observe(resolved, mount, freshness, opening=opening)
         if version is None and self._trees.tree.table.names_below(path):
             return Entry(path, mount.path)
         if version is None:
@@ -245,81 +228,6 @@ class Namespace:
         """Let go of every store."""
         self._trees.close()
 
-    def _observe(
-        self, resolved: Resolved, mount: Mount, freshness: Freshness | None, *, opening: bool
-    ) -> ObjectVersion | Folder | None:
-        """The freshness contract: an answer young enough, a listing that validates, or the store.
-
-        Who asks for a freshness of their own gets exactly that: no listing stands in then.
-        """
-        assert resolved.ref is not None  # it has a mount
-        store, ref = self.store_of(mount), resolved.ref
-        max_age = (freshness or mount.freshness).max_age_seconds
-        known = self._known(ref, max_age)
-        if known is not None:
-            return known.version
-        trusted = min(VALID_SECONDS, max_age or VALID_SECONDS) if freshness is None else None
-        found: Observation | Folder | None = None
-        for _ in range(2):  # once more where a write of our own has overtaken the answer
-            mark = self._writes.mark(str(ref))
-            if store.backend.stat_is_cheap:
-                found = self._ask(resolved, store)
-            else:
-                found = store.looks.run(
-                    lambda: self._ask_or_trust(resolved, store, trusted, opening)
-                )
-            with self._writes.lock:
-                if self._writes.mark(str(ref)) == mark:
-                    if isinstance(found, Observation):
-                        self._remember(mount, found)
-                        if math.isinf(max_age):  # another's answer may have been the first
-                            found = self._known(ref, max_age) or found
-                    else:
-                        self._metadata.forget(ref)
-                    break
-        return found.version if isinstance(found, Observation) else found
-
-    def _known(self, ref: ObjectRef, max_age: float) -> Observation | None:
-        """What the store answered no longer ago than `max_age`."""
-        known = self._metadata.get(ref) if max_age > 0 else None
-        if known is None or self._clock.monotonic() - known.asked_at > max_age:
-            return None
-        return known
-
-    def _ask_or_trust(
-        self, resolved: Resolved, store: MountedStore, trusted: float | None, opening: bool
-    ) -> Observation | Folder | None:
-        """What a listing of the folder shows, where one of the last `trusted` seconds may stand in;
-        else what the store says."""
-        name, now = str(resolved.ref), self._clock.monotonic()
-        mark = self._writes.mark(name)
-        folder, _, child = name.rpartition("/")
-        if trusted is not None:
-            if not opening and self._listings.shows_folder(name, now - trusted):
-                return Folder()
-            listed = self._listings.take(folder, child, now - trusted, opening=opening)
-            if listed is not None:
-                return listed
-        found: Observation | Folder | None = None
-        try:
-            found = self._ask(resolved, store)
-        finally:
-            self._listings.prove(
-                folder, child, found.version if isinstance(found, Observation) else None
-            )
-        with self._writes.lock:
-            if isinstance(found, Folder) and self._writes.mark(name) == mark:
-                self._listings.seen(name, now)
-        return found
-
-    def _ask(self, resolved: Resolved, store: MountedStore) -> Observation | Folder | None:
-        now = self._clock.monotonic()  # before it is asked: an answer must not pass for younger
-        try:
-            found = store.backend.stat(resolved.key)
-        except HeadraceError as error:
-            raise error.at(path=resolved.path.text, store=store.backend.name) from error.__cause__
-        return Observation(found, now) if isinstance(found, ObjectVersion) else found
-
     def _is_link(self, resolved: Resolved, mount: Mount) -> bool:
         """Whether the last name leads elsewhere than into the folder that it stands in."""
         if not resolved.key or resolved.ref is None:
@@ -327,13 +235,6 @@ class Namespace:
         above, _, name = resolved.key.rpartition("/")
         folder = self.store_of(mount).backend.ref(above).key
         return f"{folder}/{name}".strip("/").replace("//", "/") != resolved.ref.key.strip("/")
-
-    def _remember(self, mount: Mount, observation: Observation) -> None:
-        """Keep the answer that was asked for last; a pinned mount keeps the first."""
-        known = self._metadata.get(observation.version.ref)
-        pinned = mount.freshness == PINNED
-        if known is None or (not pinned and known.asked_at <= observation.asked_at):
-            self._metadata.put(observation)
 
     def _children(self, resolved: Resolved, mount: Mount) -> Iterator[Entry]:
         store, now = self.store_of(mount), self._clock.monotonic()
@@ -345,7 +246,7 @@ class Namespace:
                 with self._writes.lock:
                     for child in page.children if self._writes.mark(folder) == mark else ():
                         if child.version is not None and child.settled:
-                            self._remember(mount, Observation(child.version, now))
+                            self.observing.remember(mount, Observation(child.version, now))
             for child in page.children:
                 path = resolved.path.child(child.name)
                 yield Entry(path, mount.path, child.version, link=child.link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -33,6 +33,7 @@ def open_namespace(
     answers: MemoryMetadata,
     ledger: Ledger,
     own_folders: Sequence[str],
+    on_written: Callable[[], None] | None = None,
 ) -> Namespace:
     """The tree of these mounts, and of those that `ledger` keeps. Raises ConfigError for an option
     that is wrong in one of these; one of the ledger's that is wrong answers with that itself.
@@ -46,6 +47,7 @@ def open_namespace(
         metadata=answers,
         listings=Listings(),
         clock=context.clock,
+        on_written=on_written,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from headrace_namespace.backends.observe import ObservedBackend
 from headrace_namespace.backends.protocol import Backend
 from headrace_namespace.declaration import MountDeclaration
-from headrace_namespace.errors import ConfigError
+from headrace_namespace.errors import ConfigError, NotFound
 from headrace_namespace.identity import ObjectRef
 from headrace_namespace.mount_table import Mount, MountTable
 from headrace_namespace.offload import Offload
@@ -56,6 +56,13 @@ class Tree:
             for store in stores
             if not store.backend.stat_is_cheap
         }
+
+    def store_of(self, mount: Mount) -> MountedStore:
+        """The store behind a mount. Raises NotFound where it was unmounted since."""
+        store = self.stores.get(mount)
+        if store is None:
+            raise NotFound(f"{mount.path} was unmounted", path=mount.path.text)
+        return store
 
     def sharing(self, space: str) -> Sequence[MountedStore]:
         """The stores whose keys may name the same objects (see `Backend.space`)."""

@@ -101,6 +101,9 @@ class MemoryBackend:
     def shows(self, key: str, version: ObjectVersion) -> bool:
         return False
 
+    def shown_by(self, key: str) -> None:
+        return None
+
     def trail(self, key: str) -> tuple[ObjectRef, ...]:
         return (self.ref(key),)
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.turns import Who
+from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import values as v
 from headrace_cache.wire.bulletin import Bulletin
-from headrace_cache.wire.told import ToldEntry
+from headrace_cache.wire.told import ToldEntry, ToldOpen
 from headrace_namespace.entry import Entry
+from headrace_namespace.errors import HeadraceError
+from headrace_namespace.freshness import Freshness
+from headrace_namespace.path import NamespacePath
+from headrace_namespace.standing import Standing
 
 #: What an entry takes of a packet beside its texts.
 _ENTRY_BYTES = 128
@@ -27,9 +33,9 @@ class Answers:
         that makes no sense."""
         service = session.service
         match request:
-            case m.Open(path, max_age, closed):
+            case m.Open(path, max_age, closed, ahead):
                 self._close(session, closed)
-                return self._open(session, path, max_age)
+                return self._open(session, v.path_of(path), v.freshness_of(max_age), ahead)
             case m.Bring(handle, start, stop):
                 return self._bring(session, handle, start, stop)
             case m.ReadPast(handle, start, stop):
@@ -80,39 +86,78 @@ class Answers:
 
     def _close(self, session: Session[Who], closed: Sequence[m.Closed]) -> None:
         for each in closed:
+            if each.kept:
+                session.service.reader().count(each.hits, each.served)
+                continue
             opened = session.close(each.handle)
             if opened is not None:
                 opened.count(each.hits, each.served)
                 opened.close()
 
     def _open(
-        self, session: Session[Who], path: bytes, max_age: float | None
-    ) -> tuple[m.Answer, Lent | None]:
+        self,
+        session: Session[Who],
+        path: NamespacePath,
+        freshness: Freshness | None,
+        ahead: Sequence[bytes],
+    ) -> tuple[m.Answer, Lent]:
         # Before the policy is asked: what changes after it is seen by the client at its first read.
-        edition = self._bulletin.edition
-        opened = session.service.open(v.path_of(path), v.freshness_of(max_age))
+        edition, changes, lent = self._bulletin.edition, self._bulletin.changes, Lent()
+        opened = session.service.open(path, freshness)
+        standing = opened.standing() if freshness is None else None
+        try:
+            asked = self._told(session, opened, standing, lent)
+            others = list(self._opened_ahead(session, ahead, lent))
+        except BaseException:
+            session.unlend(lent)
+            raise
+        return m.Opened(edition, changes, asked, others), lent
+
+    def _opened_ahead(
+        self, session: Session[Who], paths: Sequence[bytes], lent: Lent
+    ) -> Iterator[ToldOpen]:
+        """Those of these paths that can be opened without asking a remote store, as many as go into
+        the packet; what is wrong with one, its own open will tell."""
+        taken = 0
+        for path in paths[: m.MOST_AHEAD]:
+            with suppress(HeadraceError):
+                found = session.service.open_unasked(v.path_of(path))
+                if found is None:
+                    continue
+                opened, standing = found
+                standing = standing or opened.standing()
+                if standing is None:
+                    opened.close()
+                    continue
+                told = self._told(session, opened, standing, lent)
+                taken += _ENTRY_BYTES + 2 * len(told.path) + len(told.version.key)
+                yield told
+            if taken >= m.MOST_LISTED_BYTES:
+                return
+
+    def _told(
+        self, session: Session[Who], opened: OpenObject, standing: Standing | None, lent: Lent
+    ) -> ToldOpen:
         handle = session.keep(opened)
         try:
-            lent = session.lend(opened, 0, 1, bring=False)
+            loans = session.lend(opened, 0, 1, lent, bring=False)
+            path, version = v.told_path(opened.path), v.told_version(opened.version)
+            told = v.told_standing(standing)
         except BaseException:
             session.close(handle)
             raise
-        answer = m.Opened(
-            handle,
-            v.told_path(opened.path),
-            v.told_version(opened.version),
-            opened.restricted,
-            edition,
-            lent.told,
-        )
-        return answer, lent
+        return ToldOpen(handle, path, version, opened.restricted, loans, told)
 
     def _bring(
         self, session: Session[Who], handle: int, start: int, stop: int
-    ) -> tuple[m.Answer, Lent | None]:
-        edition, opened = self._bulletin.edition, session.opened(handle)
-        lent = session.lend(opened, start, stop)
-        return m.Brought(edition, opened.restricted, lent.told), lent
+    ) -> tuple[m.Answer, Lent]:
+        edition, opened, lent = self._bulletin.edition, session.opened(handle), Lent()
+        try:
+            loans = session.lend(opened, start, stop, lent)
+        except BaseException:
+            session.unlend(lent)
+            raise
+        return m.Brought(edition, opened.restricted, loans), lent
 
     def _listed(
         self, session: Session[Who], listing: int | None, entries: Iterator[Entry]

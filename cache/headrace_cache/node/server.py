@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 from headrace_cache.backing import most_descriptors
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
-from headrace_cache.node.connection import Connection, Turn
+from headrace_cache.node.connection import Connection, Turn, Unbegun
 from headrace_cache.node.session import Lent, Session
 from headrace_cache.node.store_turns import StoreTurns
 from headrace_cache.node.turns import Turns
@@ -46,11 +46,10 @@ MOST_OF_A_SESSION = 16
 #: Connections taken before it is another's turn: of a flood of them, each would otherwise wait for
 #: all that is asked meanwhile.
 TAKEN_AT_ONCE = 64
-#: How long a connection may say neither Hello nor Join, of which a client says one at once; then it
-#: is ended.
-MOST_UNBEGUN_SECONDS = 10.0
 #: How long a thread waits where a connection cannot be taken for want of descriptors.
 ACCEPT_AGAIN_SECONDS = 0.1
+#: How often it is looked whether mounts were made or undone by others.
+MOUNTS_SECONDS = 1.0
 #: How long the end waits for answers under way.
 DRAIN_SECONDS = 10.0
 
@@ -87,8 +86,7 @@ class NodeServer:
         self._called_back = called_back
         self._lock = threading.Lock()
         self._connections: dict[int, Connection] = {}
-        #: Those that have no session yet, and until when they may have none; the oldest first.
-        self._unbegun: dict[Connection, float] = {}
+        self._unbegun = Unbegun()
         self._sessions: dict[int, Session[Connection]] = {}
         self._views: WeakValueDictionary[Principal, LocalService] = WeakValueDictionary()
         self._stores: StoreTurns[Turn] = StoreTurns()
@@ -114,6 +112,7 @@ class NodeServer:
     def start(self) -> None:
         """Begin to answer."""
         start_new_thread(self._beat, ())
+        start_new_thread(self._watch_mounts, ())
         for number in range(ANSWERING_THREADS):
             thread = threading.Thread(
                 target=self._serve, name=f"headrace-node-{number}", daemon=True
@@ -124,18 +123,18 @@ class NodeServer:
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             self._bulletin.beat()
-            self._end_unbegun(time.monotonic())
+            with self._lock:
+                self._unbegun.end_due(time.monotonic())
 
-    def _end_unbegun(self, now: float) -> None:
-        """Let connections come to their end that never began a session."""
-        with self._lock:  # none of these is closed meanwhile, and its descriptor another's
-            while self._unbegun:
-                connection, until = next(iter(self._unbegun.items()))
-                if until > now:
-                    break
-                del self._unbegun[connection]
-                with contextlib.suppress(OSError):  # a thread sees that, and ends it
-                    connection.channel.socket.shutdown(socket.SHUT_RDWR)
+    def _watch_mounts(self) -> None:
+        """Not by the thread that beats: a disk that stalls is not the node's end."""
+        mounts = self._service.mounted()
+        while not self._ended.wait(MOUNTS_SECONDS):
+            with contextlib.suppress(HeadraceError):
+                now = self._service.mounted()
+                if now is not mounts:
+                    mounts = now
+                    self._bulletin.publish_changes()
 
     def wake(self) -> None:
         """There are extents to call back; returns at once, from any thread."""
@@ -240,7 +239,7 @@ class NodeServer:
         connection = Connection(channel, peer)
         with self._lock:
             self._connections[accepted.fileno()] = connection
-            self._unbegun[connection] = time.monotonic() + MOST_UNBEGUN_SECONDS
+            self._unbegun.add(connection, time.monotonic())
         self._epoll.register(accepted.fileno(), _READ_ONCE)
         return True
 
@@ -337,7 +336,7 @@ class NodeServer:
                 raise ValueError(f"there is no session {request.session}")
             with self._lock:
                 connection.session = session
-                self._unbegun.pop(connection, None)
+                self._unbegun.discard(connection)
             return m.Done(), None
         if not isinstance(request, m.Hello):
             raise ValueError("a connection begins with Hello or Join")
@@ -361,7 +360,7 @@ class NodeServer:
             session = Session(next(self._numbers), connection.channel, service, peer, turns)
             self._sessions[session.number] = session
             connection.session, connection.owner = session, True
-            self._unbegun.pop(connection, None)
+            self._unbegun.discard(connection)
         return m.Welcome(session.number), bulletin
 
     def _seen_by(self, principal: Principal) -> LocalService:
@@ -385,7 +384,7 @@ class NodeServer:
     def _end(self, connection: Connection) -> None:
         with self._lock:
             self._connections.pop(connection.channel.socket.fileno(), None)
-            self._unbegun.pop(connection, None)
+            self._unbegun.discard(connection)
             session = connection.session if connection.owner else None
             if session is not None:
                 self._sessions.pop(session.number, None)

@@ -30,9 +30,9 @@ MOST_LISTINGS = 64
 
 @dataclass(slots=True)
 class Lent:
-    """Loans on their way: as they are told, and the descriptors that go with them."""
+    """Memory on its way to a client: the extents that it has not yet, and their descriptors."""
 
-    told: list[ToldLoan] = field(default_factory=list[ToldLoan])
+    extents: list[int] = field(default_factory=list[int])
     descriptors: list[int] = field(default_factory=list[int])
 
     def close(self) -> None:
@@ -125,19 +125,21 @@ class Session(Generic[Who]):
         with self._lock:
             self._listings[number] = entries
 
-    def lend(self, opened: OpenObject, start: int, stop: int, *, bring: bool = True) -> Lent:
-        """Lend what holds a range; close what comes back when it was sent."""
-        lent = Lent()
-        try:
-            for loan in opened.lend(start, stop, self.extents, bring=bring):
-                self._tell(loan, lent)
-        except BaseException:
-            lent.close()
-            self.give_back([told.number for told in lent.told if told.new])
-            raise
-        return lent
+    def lend(
+        self, opened: OpenObject, start: int, stop: int, lent: Lent, *, bring: bool = True
+    ) -> list[ToldLoan]:
+        """Lend what holds a range; what has to be sent with it is added to `lent`."""
+        told: list[ToldLoan] = []
+        for loan in opened.lend(start, stop, self.extents, bring=bring):
+            self._tell(loan, told, lent)
+        return told
 
-    def _tell(self, loan: Loan, lent: Lent) -> None:
+    def unlend(self, lent: Lent) -> None:
+        """It will not be sent."""
+        lent.close()
+        self.give_back(lent.extents)
+
+    def _tell(self, loan: Loan, told: list[ToldLoan], lent: Lent) -> None:
         number = loan.extent.number
         new = loan.new
         if new:
@@ -157,7 +159,8 @@ class Session(Generic[Who]):
                 except OSError:  # this process has no descriptor left: the client reads past
                     self.give_back([number])
                     return
-        lent.told.append(ToldLoan(number, loan.start, loan.stop, loan.shift, loan.complete, new))
+                lent.extents.append(number)
+        told.append(ToldLoan(number, loan.start, loan.stop, loan.shift, loan.complete, new))
 
     def give_back(self, extents: Sequence[int]) -> None:
         """The client let go of these extents; others than its own are passed over."""

@@ -17,6 +17,7 @@ from headrace_cache.reading.prefetch import ReadAhead
 from headrace_cache.reading.reader import Reader
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.standing import Standing
 
 #: What a handle of an object that may not be cached fetches for small reads, and holds until its
 #: next fetch: without it, reading by lines would ask the store for each line.
@@ -160,6 +161,10 @@ class OpenObject:
             if bring and (not loan.complete or stop < self._size):
                 self._fetch_ahead(begin, end)
             yield loan
+
+    def standing(self) -> Standing | None:
+        """For how long its path may be opened again without asking."""
+        return self._reader.standing(self._pinned)
 
     def count(self, hits: int, served: int) -> None:
         """What a borrower read by himself."""

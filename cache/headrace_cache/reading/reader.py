@@ -24,7 +24,7 @@ from dataclasses import replace
 
 from headrace_cache.extents.extent_store import CachedObject, ExtentStore, Loan
 from headrace_cache.extents.page import page_range
-from headrace_cache.policy.audience import Principal
+from headrace_cache.policy.audience import EVERYBODY, Principal
 from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.scope import Scope
 from headrace_cache.policy.watch import PolicyWatch
@@ -48,6 +48,7 @@ from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import WAIT_SECONDS, Offload
 from headrace_namespace.path import NamespacePath, other_spelling
+from headrace_namespace.standing import Standing
 
 #: How often a read may fail with flights of others that might not have failed as its own: they do
 #: not know its versionId, or go by another mount. More of them are no accident.
@@ -105,6 +106,31 @@ class Reader:
         held = self.attach(pinned)
         settled.settle(governed.resolved, pinned, held)
         return pinned, held
+
+    def open_unasked(
+        self, path: NamespacePath
+    ) -> tuple[Pinned, CachedObject, Standing | None] | None:
+        """As `open`, where no remote store is asked for it; else None. With it, for how long a
+        listing that validated it stands in, where one did. Raises as `open`."""
+        resolved = self._namespace.resolve(path)
+        observing = self._namespace.observing
+        if not observing.asks_nothing(resolved):
+            return None
+        listed = observing.standing_by_listing(resolved)
+        pinned, held = self.open(path)
+        return pinned, held, listed if self._is_free(pinned) else None
+
+    def standing(self, pinned: Pinned) -> Standing | None:
+        """For how long who has opened this may open it again without asking here; None where each
+        open is to ask: of what is restricted, by where it may lie or by who may read it."""
+        if not self._is_free(pinned):
+            return None
+        settled = self._settled.now(self._namespace.mounted(), self.gate.policy())
+        return settled.standing(pinned)
+
+    def _is_free(self, pinned: Pinned) -> bool:
+        placement = pinned.placement
+        return placement.allows_ssd and placement.audience == EVERYBODY
 
     def pin(self, path: NamespacePath, freshness: Freshness | None = None) -> Pinned:
         """Steps 1 to 3. Raises NotFound, IsFolder, PolicyDenied."""

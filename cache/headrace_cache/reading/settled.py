@@ -15,6 +15,7 @@ from headrace_namespace.freshness import Freshness
 from headrace_namespace.namespace import Namespace
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Resolved
+from headrace_namespace.standing import Standing
 
 #: About 1 KB each. When so many are known all are forgotten: to settle one anew takes some 50
 #: microseconds.
@@ -62,9 +63,17 @@ class Settled:
         held = file.held()
         if held is None or held.withdrawn or not self._stands(file.folder):
             return None
-        if not self._namespace.is_fresh(file.resolved, file.pinned.version, freshness):
+        if not self._namespace.observing.is_fresh(file.resolved, file.pinned.version, freshness):
             return None
         return file.pinned, held
+
+    def standing(self, pinned: Pinned) -> Standing | None:
+        """For how long the next open of the path may settle the same without asking here."""
+        file = self._files.get(pinned.path.text)
+        if file is None or file.pinned is not pinned or not self._stands(file.folder):
+            return None
+        looked_at = file.folder.resolved.looked_at
+        return self._namespace.observing.standing(file.resolved, pinned.version, looked_at)
 
     def settle(self, resolved: Resolved, pinned: Pinned, held: CachedObject) -> None:
         """An open came to this; it is remembered where the next one may rely on it."""

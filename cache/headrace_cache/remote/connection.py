@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from headrace_cache.backing import map_for_reading
+from headrace_cache.remote.leases import Leases
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import PostedBulletin
 from headrace_cache.wire.channel import (
@@ -45,7 +46,7 @@ MOST_KEPT = 32
 #: again.
 MOST_EARLY = 1024
 #: Handles that were closed and are told with the next open.
-MOST_CLOSED = 64
+MOST_CLOSED = 256
 
 
 class LentExtent:
@@ -105,6 +106,8 @@ class NodeConnection:
                 raise kind(said) from error
             raise
         self._session = welcome.session
+        #: What may be opened again without a call.
+        self.leases = Leases(self.bulletin.numbers)
         first.socket.settimeout(None)
         self._listener = threading.Thread(
             target=self._listen, name="headrace-node-calls", daemon=True
@@ -135,7 +138,7 @@ class NodeConnection:
         if not kept:
             channel.close()
         if isinstance(answer, m.Opened | m.Brought):
-            self._map(answer.loans, descriptors)
+            self._map(_loans(answer), descriptors)
         elif descriptors:
             close_all(descriptors)
         if isinstance(answer, kind):
@@ -144,20 +147,31 @@ class NodeConnection:
             raise error_of(answer)
         raise StoreAnswerWrong(f"the node answers {type(answer).__name__} to {request!r}")
 
-    def open(self, path: bytes, max_age: float | None) -> m.Opened:
-        """Open an object; what was closed before is let go of. Raises as `ask`."""
-        return self.ask(m.Open(path, max_age, self._take_closed()), m.Opened)
-
-    def close_handle(self, handle: int, hits: int, served: int) -> None:
-        """Let go of a handle, with the next open or when there are `MOST_CLOSED`. Raises as
+    def open(self, path: bytes, max_age: float | None, ahead: list[bytes]) -> m.Opened:
+        """Open an object, and others with it; what was closed before is let go of. Raises as
         `ask`."""
-        self._closed.append(m.Closed(handle, hits, served))
-        if len(self._closed) >= MOST_CLOSED:
-            self.ask(m.Close(self._take_closed()), m.Done)
+        return self.ask(m.Open(path, max_age, self._take_closed(), ahead), m.Opened)
 
     def forget_handle(self, handle: int, hits: int, served: int) -> None:
-        """As `close_handle`, for finalizers: it takes no lock, and asks nobody."""
-        self._closed.append(m.Closed(handle, hits, served))
+        """Let go of a handle with the next open, or with `tell_closed`. It takes no lock and asks
+        nobody."""
+        if not self.gone:
+            self._closed.append(m.Closed(handle, hits, served))
+
+    @property
+    def has_many_closed(self) -> bool:
+        """Whether `tell_closed` is due."""
+        return len(self._closed) >= MOST_CLOSED
+
+    def tell_closed(self) -> None:
+        """Let go of what was closed. Raises as `ask`."""
+        self.ask(m.Close(self._take_closed()), m.Done)
+
+    def tell_counts(self) -> None:
+        """Let the node know what was read by what is kept open. Raises as `ask`."""
+        counts = self.leases.counts()
+        for begin in range(0, len(counts), MOST_CLOSED):
+            self.ask(m.Close(counts[begin : begin + MOST_CLOSED]), m.Done)
 
     def _take_closed(self) -> list[m.Closed]:
         taken: list[m.Closed] = []
@@ -172,9 +186,10 @@ class NodeConnection:
 
     def close(self) -> None:
         """End the session; the node takes back what it has lent. Views in use keep their memory."""
-        if self._closed and not self.gone:
-            with suppress(NodeGone, HeadraceError):
-                self.ask(m.Close(self._take_closed()), m.Done)
+        self.leases.clear()
+        with suppress(NodeGone, HeadraceError):
+            while self._closed and not self.gone:
+                self.tell_closed()
         self._lost()
 
     def abandon_in_child(self) -> None:
@@ -221,11 +236,12 @@ class NodeConnection:
             packet, descriptors = self._received(channel, room)
             answer = m.answer_of(packet)
             if isinstance(answer, m.Opened | m.Brought):
-                self._map(answer.loans, descriptors)
+                self._map(_loans(answer), descriptors)
             else:
                 close_all(descriptors)
             if isinstance(answer, m.Opened):
-                self._closed.append(m.Closed(answer.handle, 0, 0))
+                for each in (answer.asked, *answer.ahead):
+                    self._closed.append(m.Closed(each.handle, 0, 0))
         except (OSError, StoreAnswerWrong):
             self._lost()
         finally:
@@ -350,6 +366,12 @@ class NodeConnection:
         # Nobody says any more whether it may be read; views in use keep their memory.
         for extent in tuple(self._extents.values()):
             _unmapped(extent)
+
+
+def _loans(answer: m.Opened | m.Brought) -> list[ToldLoan]:
+    if isinstance(answer, m.Brought):
+        return answer.loans
+    return [loan for each in (answer.asked, *answer.ahead) for loan in each.loans]
 
 
 def _unmapped(extent: LentExtent) -> bool:

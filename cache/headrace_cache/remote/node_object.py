@@ -11,10 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from headrace_cache.remote.connection import LentExtent, NodeConnection, NodeGone
+from headrace_cache.remote.leases import Hold
 from headrace_cache.service import OpenObject
 from headrace_cache.wire import messages as m
-from headrace_cache.wire.told import ToldLoan
-from headrace_cache.wire.values import path_of, version_of
+from headrace_cache.wire.told import ToldLoan, ToldOpen
 from headrace_namespace.errors import VersionGone
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
@@ -27,7 +27,7 @@ COPIED_BYTES = 64 << 10
 MOST_TRIES = 3
 
 
-class _Span:
+class Span:
     """A part of the object in lent memory, and which run of it is known to be there."""
 
     __slots__ = ("extent", "high", "low", "shift")
@@ -39,6 +39,30 @@ class _Span:
         self.high = high
 
 
+def entered(
+    spans: dict[int, Span], loan: ToldLoan, extent: LentExtent, start: int, stop: int
+) -> Span:
+    """The span of this loan, one of `spans` now; bytes `start` to `stop` of it are there at
+    least."""
+    low = loan.start if loan.complete else max(start, loan.start)
+    high = loan.stop if loan.complete else min(stop, loan.stop)
+    known = spans.get(loan.start)
+    if known is not None and known.extent is extent and low <= known.high and known.low <= high:
+        low, high = min(low, known.low), max(high, known.high)  # what is there stays there
+    spans[loan.start] = span = Span(extent, loan.shift, low, high)
+    return span
+
+
+def entered_hold(connection: NodeConnection, edition: int, told: ToldOpen) -> Hold:
+    """A handle that the node gave, with what it lent."""
+    hold = Hold(connection, edition, told)
+    for loan in reversed(told.loans):
+        extent = connection.extent(loan.number)
+        if extent is not None:
+            entered(hold.spans, loan, extent, 0, 0)
+    return hold
+
+
 class NodeObject:
     """One version of one object, pinned at open. Safe to use from several threads."""
 
@@ -46,8 +70,8 @@ class NodeObject:
         "_closed",
         "_connection",
         "_edition",
-        "_handle",
         "_hits",
+        "_hold",
         "_home",
         "_numbers",
         "_other",
@@ -60,33 +84,26 @@ class NodeObject:
         "version",
     )
 
-    def __init__(
-        self,
-        home: Callable[[NamespacePath], OpenObject],
-        connection: NodeConnection,
-        told: m.Opened,
-    ) -> None:
-        """`home` opens it anew, where the node is gone."""
+    def __init__(self, home: Callable[[NamespacePath], OpenObject], hold: Hold) -> None:
+        """`hold` is the handle that it reads by; `home` opens it anew, where the node is gone."""
         self._home = home
-        self._connection = connection
-        self._handle = told.handle
+        self._hold: Hold | None = hold
+        self._connection: NodeConnection = hold.connection
         #: The path it was opened by, and exactly which bytes every read gives.
-        self.path: NamespacePath = path_of(told.path)
-        self.version: ObjectVersion = version_of(told.version)
-        self._size = self.version.size
-        self._restricted = told.restricted
-        self._numbers = connection.bulletin.numbers
-        self._edition = told.edition
+        self.path: NamespacePath = hold.path
+        self.version: ObjectVersion = hold.version
+        self._size = hold.version.size
+        self._numbers = hold.connection.bulletin.numbers
+        self._edition = hold.edition
+        self._restricted = hold.restricted
         self._hits = 0
         self._served = 0
         self._closed = False
         #: Where it was opened anew.
         self._other: OpenObject | None = None
         #: The part that is read now, and all that were lent, by where in the object they begin.
-        self._span: _Span | None = None
-        self._spans: dict[int, _Span] = {}
-        for loan in told.loans:
-            self._enter(loan, 0, 0)
+        self._spans = hold.spans
+        self._span: Span | None = self._spans.get(0)
 
     @property
     def restricted(self) -> bool:
@@ -153,15 +170,15 @@ class NodeObject:
         start, stop = self._bounds(start, stop)
         try:
             if self._other is None:
-                asked = m.Warm(self._handle, start, stop)
+                asked = m.Warm(self._handle(), start, stop)
                 return self._connection.ask(asked, m.Number).value
         except NodeGone:
             pass
         return self._anew().warm(start, stop)
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and self._other is None:
-            self._connection.forget_handle(self._handle, self._hits, self._served)
+        if not getattr(self, "_closed", True):
+            self._count()
 
     def close(self) -> None:
         """Let go; later reads raise ValueError."""
@@ -169,12 +186,25 @@ class NodeObject:
             return
         self._closed = True
         self._span = None
-        self._spans.clear()
         if self._other is not None:
             self._other.close()
-        elif not self._connection.gone:
+        self._count()
+        connection, self._hold, self._spans = self._connection, None, {}
+        if connection.has_many_closed:
             with suppress(NodeGone):
-                self._connection.close_handle(self._handle, self._hits, self._served)
+                connection.tell_closed()
+
+    def _count(self) -> None:
+        """The node is told when the handle is let go of."""
+        hold = self._hold
+        if hold is not None:
+            hold.hits += self._hits
+            hold.served += self._served
+
+    def _handle(self) -> int:
+        if self._hold is None:
+            raise ValueError(f"read of a closed object: {self.path}")
+        return self._hold.handle
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int]:
         if self._closed:
@@ -215,7 +245,7 @@ class NodeObject:
             return 0
         stop = min(stop, start + m.MOST_PAST_BYTES)
         try:
-            asked = m.ReadPast(self._handle, start, stop)
+            asked = m.ReadPast(self._handle(), start, stop)
             data = self._connection.ask(asked, m.Bytes).data
         except NodeGone:
             self._anew()
@@ -223,7 +253,7 @@ class NodeObject:
         target[at : at + len(data)] = data  # counted where it was read
         return len(data)
 
-    def _found(self, start: int, stop: int) -> _Span | None:
+    def _found(self, start: int, stop: int) -> Span | None:
         """A span with the byte at `start`, of now's policy, brought where it is not known."""
         span = self._span
         if self._numbers[0] == self._edition and not self._connection.gone:
@@ -235,20 +265,23 @@ class NodeObject:
                 self._span = span
                 return span
         else:
-            self._spans.clear()
+            self._spans.clear()  # for all who read by the handle: each asks anew
         if stop <= start:
             return None
         try:
-            brought = self._connection.ask(m.Bring(self._handle, start, stop), m.Brought)
+            brought = self._connection.ask(m.Bring(self._handle(), start, stop), m.Brought)
         except NodeGone:
             self._anew()
             return None
         self._edition, self._restricted, self._span = brought.edition, brought.restricted, None
+        hold = self._hold
+        if hold is not None:
+            hold.edition, hold.restricted = brought.edition, brought.restricted
         for loan in reversed(brought.loans):
             self._enter(loan, start, stop)
         return self._span
 
-    def _other_span(self, start: int) -> _Span | None:
+    def _other_span(self, start: int) -> Span | None:
         """A part that was lent before, and has the byte at `start`."""
         for begin, span in tuple(self._spans.items()):
             if span.low <= start < span.high:
@@ -261,14 +294,7 @@ class NodeObject:
         """Read from this loan from now on; bytes `start` to `stop` of it are there at least."""
         extent = self._connection.extent(loan.number)
         if extent is not None:
-            low = loan.start if loan.complete else max(start, loan.start)
-            high = loan.stop if loan.complete else min(stop, loan.stop)
-            known = self._spans.get(loan.start)
-            if known is None or known.extent is not extent:
-                known = _Span(extent, loan.shift, low, high)
-            if low <= known.high and known.low <= high:  # what is there stays there
-                low, high = min(low, known.low), max(high, known.high)
-            self._span = self._spans[loan.start] = _Span(extent, loan.shift, low, high)
+            self._span = entered(self._spans, loan, extent, start, stop)
 
     def _anew(self) -> OpenObject:
         """The same version, opened without the node that is gone. Raises VersionGone."""

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from headrace_cache.policy.explanation import PolicyExplanation
+from headrace_cache.remote.ahead import MOST_NAMES, Ahead
 from headrace_cache.remote.connection import NodeConnection, NodeGone, NodeSilent
 from headrace_cache.remote.node_object import NodeObject
 from headrace_cache.remote.node_writer import NodeWriter
+from headrace_cache.remote.opens import opened_at
 from headrace_cache.service import (
     CacheService,
     OpenObject,
@@ -77,6 +79,7 @@ class NodeService:
         self._closed = False
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
+        self._ahead = Ahead()
         #: Paths that were changed and of which the node was not told. It forgets what it knew when
         #: it ends, so that the oldest matter least.
         self._untold: deque[bytes] = deque(maxlen=MOST_UNTOLD)
@@ -96,15 +99,19 @@ class NodeService:
     def list(self, path: NamespacePath) -> Iterator[Entry]:
         """The children of a folder, streamed."""
         given: set[str] = set()
+        objects: list[str] = []
         node = self._node()
         if node is not None:
             try:
                 for entry in self._listed(node, path):
                     given.add(entry.path.text)
+                    if entry.version is not None and len(objects) <= MOST_NAMES:
+                        objects.append(entry.path.name)
                     yield entry
             except NodeGone as error:
                 self._lost(error)
             else:
+                self._ahead.listed(path, objects)
                 return
         for entry in self.own().list(path):
             if entry.path.text not in given:
@@ -126,12 +133,16 @@ class NodeService:
                     node.ask(m.ListMore(listed.listing, stop=True), m.Listed)
 
     def open(self, path: NamespacePath, freshness: Freshness | None = None) -> OpenObject:
-        """The object, its version pinned."""
+        """The object, its version pinned; without a call where that stands for a while."""
+        node = self._connection
+        if freshness is None and node is not None:
+            hold = node.leases.take(path.text)
+            if hold is not None:
+                return NodeObject(self._opened_anew, hold)
         node = self._node()
         if node is not None:
             try:
-                told = node.open(v.told_path(path), v.told_age(freshness))
-                return NodeObject(self._opened_anew, node, told)
+                return NodeObject(self._opened_anew, opened_at(node, self._ahead, path, freshness))
             except NodeGone as error:
                 self._lost(error)
         return self.own().open(path, freshness)
@@ -232,11 +243,13 @@ class NodeService:
 
     def status(self) -> Status:
         """What the node holds and has done."""
+        self._tell_counts()
         told = self._asked(m.AskStatus(), m.ToldStatus)
         return self.own().status() if told is None else told.status
 
     def totals(self) -> Totals:
         """What all processes that share the cache folder have done."""
+        self._tell_counts()
         told = self._asked(m.AskTotals(), m.ToldTotals)
         return self.own().totals() if told is None else told.totals
 
@@ -323,6 +336,13 @@ class NodeService:
             self._lost(error)
             return None
 
+    def _tell_counts(self) -> None:
+        """What was read without a call is to be counted in what is told next."""
+        node = self._node()
+        if node is not None:
+            with suppress(NodeGone):
+                node.tell_counts()
+
     def _lost(self, error: NodeGone) -> None:
         """The node has ended under a request."""
         with self._lock:
@@ -339,6 +359,8 @@ class NodeService:
         again, where there is none now."""
         with self._lock:
             self._untold.extend(v.told_path(path) for path in paths)
+            if self._connection is not None:
+                self._connection.leases.clear()
         node = self._node()
         if node is None:
             return

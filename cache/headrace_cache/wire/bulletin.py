@@ -1,10 +1,15 @@
-"""The bulletin: two numbers in shared memory. By the first clients see without a call that what
-they were told may no longer hold (the policy, or the mounts, changed); the second grows while the
-node lives, however busy it is."""
+"""The bulletin: three numbers in shared memory, by which clients see without a call that what they
+were told may no longer hold.
+
+The first changes when objects were withdrawn: what is open is to be asked for anew. The third
+changes when a path may lead elsewhere, or its object may be another (mounts, writes): what was
+opened is to be opened by a call. The second grows while the node lives, however busy it is.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
 
 from headrace_cache.backing import create_backing, map_for_reading, open_for_reading
 
@@ -20,15 +25,27 @@ class Bulletin:
         """Raises OSError."""
         self._backing = create_backing(_BYTES, shared=True)
         self._number = memoryview(self._backing.mapping).cast("Q")
+        self._lock = threading.Lock()
 
     @property
     def edition(self) -> int:
         """The number of now."""
         return self._number[0]
 
+    @property
+    def changes(self) -> int:
+        """How often paths came to lead elsewhere."""
+        return self._number[2]
+
     def publish(self) -> None:
-        """A new edition; for one thread at a time."""
-        self._number[0] += 1
+        """A new edition."""
+        with self._lock:
+            self._number[0] += 1
+
+    def publish_changes(self) -> None:
+        """Paths may lead elsewhere, or their objects be others, from now on."""
+        with self._lock:
+            self._number[2] += 1
 
     def beat(self) -> None:
         """The node lives; for one thread at a time, every `BEAT_SECONDS`."""
@@ -55,6 +72,6 @@ class PostedBulletin:
             self._mapping = map_for_reading(descriptor)
         finally:
             os.close(descriptor)
-        #: The edition of now and the beats; the first is read on every warm read, so without a
-        #: call in between.
+        #: The edition of now, the beats, and the changes; the first is read on every warm read, so
+        #: without a call in between.
         self.numbers = memoryview(self._mapping).cast("Q")

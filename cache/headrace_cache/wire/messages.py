@@ -12,7 +12,7 @@ import msgspec
 
 from headrace_cache.policy.explanation import RuleReason
 from headrace_cache.service import HeldExtent, Purge, Status, Totals
-from headrace_cache.wire.told import Message, ToldEntry, ToldLoan, ToldMount, ToldVersion
+from headrace_cache.wire.told import Message, ToldEntry, ToldLoan, ToldMount, ToldOpen, ToldVersion
 from headrace_namespace.errors import StoreAnswerWrong
 
 #: Another number: the two ends do not understand each other, and say so.
@@ -58,20 +58,23 @@ class ListMore(Message, tag=5):
 
 
 class Closed(Message):
-    """A handle that was let go of, and what its reader read by himself: reads that hit, and
-    bytes."""
+    """What a handle's reader read by himself (reads that hit, and bytes); and whether he keeps the
+    handle, or has let go of it."""
 
     handle: int
     hits: int
     served: int
+    kept: bool = False
 
 
 class Open(Message, tag=6):
-    """Open an object, and let go of others, which costs no message of its own: -> Opened."""
+    """Open an object, and let go of others, which costs no message of its own: -> Opened. `ahead`
+    are objects that are likely to be opened next."""
 
     path: bytes
     max_age: float | None
     closed: list[Closed]
+    ahead: list[bytes]
 
 
 class Bring(Message, tag=7):
@@ -211,15 +214,13 @@ class Listed(Message, tag=36):
 
 
 class Opened(Message, tag=37):
-    """A handle, and what memory holds of the object's beginning. `edition` is the bulletin's, from
-    before the policy was asked."""
+    """What was asked for, and those of `ahead` that no remote store had to be asked for, each to be
+    opened by its standing. `edition` and `changes` are the bulletin's, from before."""
 
-    handle: int
-    path: bytes
-    version: ToldVersion
-    restricted: bool
     edition: int
-    loans: list[ToldLoan]
+    changes: int
+    asked: ToldOpen
+    ahead: list[ToldOpen]
 
 
 class Brought(Message, tag=38):
@@ -323,6 +324,8 @@ Answer: TypeAlias = (
 #: Bytes of one `ReadPast`, and of a `Listed`'s entries: with what is around them, one packet.
 MOST_PAST_BYTES = 64 << 10
 MOST_LISTED_BYTES = 64 << 10
+#: Objects of one `Open` beside the one that is asked for.
+MOST_AHEAD = 192
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

@@ -47,6 +47,26 @@ class ToldMount(Message):
     source: str
 
 
+class ToldStanding(Message):
+    """A `Standing`: how the client may open the object again without asking."""
+
+    seconds: float
+    file: bytes | None
+    once: bool
+
+
+class ToldOpen(Message):
+    """An open object: its handle, and what memory holds of its beginning. No `standing`: each open
+    asks."""
+
+    handle: int
+    path: bytes
+    version: ToldVersion
+    restricted: bool
+    loans: list[ToldLoan]
+    standing: ToldStanding | None
+
+
 class ToldLoan(Message):
     """Memory lent: bytes `start` to `stop` of the object lie in the extent of this number from
     `start + shift` on, all of them where it is `complete`, else those asked for. `new`: its

@@ -6,13 +6,14 @@ import headrace_namespace.errors
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.service import Why
 from headrace_cache.wire.messages import Explained, Failed, ToldWhy
-from headrace_cache.wire.told import ToldEntry, ToldMount, ToldVersion
+from headrace_cache.wire.told import ToldEntry, ToldMount, ToldStanding, ToldVersion
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.identity import ObjectRef, ObjectVersion
 from headrace_namespace.mount_table import Mount
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.standing import Standing
 
 
 def raw(text: str) -> bytes:
@@ -91,6 +92,22 @@ def entry_of(told: ToldEntry) -> Entry:
         told.withheld,
         told.link,
     )
+
+
+def told_standing(standing: Standing | None) -> ToldStanding | None:
+    """For how long an open stands."""
+    if standing is None:
+        return None
+    file = None if standing.file is None else raw(standing.file)
+    return ToldStanding(standing.seconds, file, standing.once)
+
+
+def standing_of(told: ToldStanding | None) -> Standing | None:
+    """For how long an open stands, again."""
+    if told is None:
+        return None
+    file = None if told.file is None else text_of(told.file)
+    return Standing(told.seconds, file, told.once)
 
 
 def told_mount(mount: Mount) -> ToldMount:

@@ -145,7 +145,7 @@ class LocalBackend:
         """One `os.lstat`: a link in the file's place shows itself, and so is none. A file that was
         changed just now is for `stat`, which waits."""
         try:
-            shown = os.lstat(f"{self._root}/{key}" if key else self._root)
+            shown = os.lstat(self.shown_by(key))
         except (OSError, ValueError):
             return False
         return (
@@ -153,6 +153,10 @@ class LocalBackend:
             and stat.S_ISREG(shown.st_mode)
             and not unsettled_seconds(shown, self._clock.now())
         )
+
+    def shown_by(self, key: str) -> str:
+        """See `Backend`."""
+        return f"{self._root}/{key}" if key else self._root
 
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """The next 1,000 children by name.

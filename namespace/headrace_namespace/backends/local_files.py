@@ -32,6 +32,18 @@ def tag_of(shown: os.stat_result) -> str:
     return f"{shown.st_ino}-{shown.st_size}-{shown.st_mtime_ns}-{shown.st_ctime_ns}"
 
 
+def looks_of(tag: str) -> tuple[int, int, int, int]:
+    """What `shown_looks` gives for a file of this tag. Raises ValueError for another store's."""
+    inode, size, mtime, ctime = map(int, tag.split("-"))
+    return inode, size, mtime, ctime
+
+
+def shown_looks(path: str) -> tuple[int, int, int, int]:
+    """What the kernel shows of a change, as numbers. Raises OSError, ValueError."""
+    shown = os.lstat(path)
+    return shown.st_ino, shown.st_size, shown.st_mtime_ns, shown.st_ctime_ns
+
+
 def version_of(path: str, shown: os.stat_result) -> ObjectVersion:
     """The version of the file at the real path `path`."""
     return ObjectVersion(

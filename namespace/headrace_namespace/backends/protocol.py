@@ -159,6 +159,11 @@ class Backend(Protocol):
         """
         ...
 
+    def shown_by(self, key: str) -> str | None:
+        """The file of this machine that `shows` looks at, by `os.lstat` and nothing else; None
+        where there is none."""
+        ...
+
     def trail(self, key: str) -> tuple[ObjectRef, ...]:
         """All refs by which the key leads to its object, `ref(key)` the last of them.
 

@@ -62,6 +62,9 @@ class UnusableBackend:
         """False."""
         return False
 
+    def shown_by(self, key: str) -> None:
+        """None: it is no file of this machine."""
+
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """Raises ConfigError."""
         self._refuse()

@@ -43,6 +43,10 @@ class WrappedBackend:
         """See `Backend`."""
         return self.inner.shows(key, version)
 
+    def shown_by(self, key: str) -> str | None:
+        """See `Backend`."""
+        return self.inner.shown_by(key)
+
     def list_page(self, ref: ObjectRef, token: str | None) -> ListPage:
         """See `Backend`."""
         return self.inner.list_page(ref, token)

@@ -77,6 +77,14 @@ class Listings:
         listing = self._folders.get(folder)
         return listing is not None and listing.listed_at >= since
 
+    def listed_at(self, folder: str, child: str, since: float) -> float | None:
+        """When the listing began that would validate an open of `child` now, no earlier than
+        `since`; None where the store would be asked."""
+        listing = self._folders.get(folder)
+        if listing is None or not listing.proven or listing.listed_at < since:
+            return None
+        return listing.listed_at if child in listing.children else None
+
     def take(self, folder: str, child: str, since: float, *, opening: bool) -> Observation | None:
         """The version by which a proven listing, begun no earlier than `since`, validates `child`;
         None where the store must say.

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from headrace_cache.local_service import LocalService
-from headrace_cache.node import server, session, store_turns
+from headrace_cache.node import connection, session, store_turns
 from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.remote.node_service import NodeService
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.channel import MOST_PACKET_BYTES, Channel, Ended, close_all, connected
 from headrace_mounts.settings import load_settings
 from headrace_namespace.errors import TooManyOpen
-from headrace_namespace.freshness import Freshness
+from headrace_namespace.freshness import CHECK, Freshness
 from headrace_namespace.path import NamespacePath
 from tests.cache.node.conftest import MIB, World, path, whole
 
@@ -138,7 +138,7 @@ def test_who_begins_no_session_is_ended(world: World, monkeypatch: pytest.Monkey
     client, silent = world.client(), Crowd(world)
     assert isinstance(silent.come(), m.Welcome)
     asked = client.open(path("a"))  # on a connection that has joined the session
-    monkeypatch.setattr(server, "MOST_UNBEGUN_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "MOST_UNBEGUN_SECONDS", 0.0)
     room = bytearray(MOST_PACKET_BYTES)
     for said in (b"", b"nonsense", m.encode(m.Join(77))):
         channel = connected(silent.socket_file, 30)
@@ -159,6 +159,7 @@ _FLOOD = """
 import json, sys, threading
 from headrace_mounts.connect import connect
 from headrace_namespace.errors import NotFound
+from headrace_namespace.freshness import CHECK
 from headrace_namespace.path import NamespacePath
 service, ended, lock = connect(sys.argv[1]), threading.Event(), threading.Lock()
 counted = {"kind": type(service).__name__, "right": 0, "wrong": 0, "missing": 0}
@@ -168,12 +169,12 @@ def count(what):
 def flood(number):
     while not ended.is_set():
         number = (number * 7 + 1) % 300
-        opened = service.open(NamespacePath.parse(f"/data/o{number}"))
+        opened = service.open(NamespacePath.parse(f"/data/o{number}"), CHECK)
         right = opened.read_at(0, 100) == b"%07d" % number
         opened.close()
         count("right" if right else "wrong")
         try:
-            service.open(NamespacePath.parse("/data/missing"))
+            service.open(NamespacePath.parse("/data/missing"), CHECK)
         except NotFound:
             count("missing")
 threads = [threading.Thread(target=flood, args=(n,)) for n in range(64)]
@@ -209,7 +210,7 @@ def test_a_flood_of_opens_shuts_nobody_out(world: World, processes: int) -> None
             assert flood.stdout is not None
             assert flood.stdout.readline() == "flooding\n"
         for number in range(answers):
-            assert whole(client.open(path(f"o{number}"))) == b"%07d" % number
+            assert whole(client.open(path(f"o{number}"), CHECK)) == b"%07d" % number
     finally:
         told = [json.loads(flood.communicate()[0]) for flood in floods]
     assert {each["kind"] for each in told} == {"NodeService"}
@@ -229,12 +230,12 @@ def test_one_client_that_closes_nothing(world: World, monkeypatch: pytest.Monkey
     data = world.put("a", 10)
     node = world.node()
     client, other = world.client(), world.client()
-    kept = [client.open(path("a")) for _ in range(1000)]
+    kept = [client.open(path("a"), CHECK) for _ in range(1000)]
     with pytest.raises(TooManyOpen, match="has 1000 objects open at the node"):
-        client.open(path("a"))
+        client.open(path("a"), CHECK)
     assert whole(kept[-1]) == whole(other.open(path("a"))) == data
     kept.pop().close()
-    assert whole(client.open(path("a"))) == data  # the close went with it
+    assert whole(client.open(path("a"), CHECK)) == data  # the close went with it
     assert node.server.clients == 2
 
 

@@ -62,9 +62,9 @@ def stranger(world: World) -> Iterator[Stranger]:
 def lent(stranger: Stranger) -> Iterator[int]:
     """A descriptor that the node handed over."""
     stranger.hello()
-    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, []))
+    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, [], []))
     assert isinstance(opened, m.Opened)
-    brought, (descriptor,) = stranger.ask(m.Bring(opened.handle, 0, 6 * MIB))
+    brought, (descriptor,) = stranger.ask(m.Bring(opened.asked.handle, 0, 6 * MIB))
     assert isinstance(brought, m.Brought) and brought.loans[0].new
     yield descriptor
     os.close(descriptor)
@@ -139,11 +139,11 @@ def test_what_makes_no_sense_is_answered_by_an_error(stranger: Stranger) -> None
     for request in (
         *(m.Bring(99, 0, 10), m.ReadPast(99, 0, 10), m.Warm(99, 0, 1), m.ListMore(99, stop=False)),
         *(
-            m.Open(raw("/data/\0"), None, []),
-            m.Open(raw("/data/a"), -1.0, []),
+            m.Open(raw("/data/\0"), None, [], []),
+            m.Open(raw("/data/a"), -1.0, [], []),
             m.Stat(b"/data/a", 1e400),
         ),
-        *(m.Open(b"/data/" + b"x" * 5000, None, []), m.Join(1)),
+        *(m.Open(b"/data/" + b"x" * 5000, None, [], []), m.Join(1)),
     ):
         answer, descriptors = stranger.ask(request)
         assert isinstance(answer, m.Failed | m.Found) and not descriptors, request
@@ -154,14 +154,14 @@ def test_what_makes_no_sense_is_answered_by_an_error(stranger: Stranger) -> None
 
 def test_a_range_beyond_the_object_is_cut(stranger: Stranger) -> None:
     stranger.hello()
-    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, []))
+    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, [], []))
     assert isinstance(opened, m.Opened)
     for start, stop in ((-5, 1 << 62), (7 * MIB, 8 * MIB), (5, 2)):
-        answer, descriptors = stranger.ask(m.Bring(opened.handle, start, stop))
+        answer, descriptors = stranger.ask(m.Bring(opened.asked.handle, start, stop))
         assert isinstance(answer, m.Brought)
         for descriptor in descriptors:
             os.close(descriptor)
-    answer, _ = stranger.ask(m.ReadPast(opened.handle, 6 * MIB - 5, 1 << 62))
+    answer, _ = stranger.ask(m.ReadPast(opened.asked.handle, 6 * MIB - 5, 1 << 62))
     assert isinstance(answer, m.Bytes) and len(answer.data) == 5
 
 
@@ -191,9 +191,9 @@ def test_a_client_that_dies_gives_everything_back(world: World) -> None:
     node = world.node()
     stranger = Stranger(world)
     stranger.hello()
-    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, []))
+    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, [], []))
     assert isinstance(opened, m.Opened)
-    _, (descriptor,) = stranger.ask(m.Bring(opened.handle, 0, 6 * MIB))
+    _, (descriptor,) = stranger.ask(m.Bring(opened.asked.handle, 0, 6 * MIB))
     store = node._service.store()  # pyright: ignore[reportPrivateUsage]
     assert store.loans.bytes_held == 6 * MIB
     stranger.channel.close()
@@ -216,9 +216,9 @@ def test_a_client_that_gives_nothing_back_costs_others_the_cache_and_nothing_mor
     stranger.hello()
     kept: list[int] = []
     for name in names:
-        opened, _ = stranger.ask(m.Open(raw(f"/data/{name}"), None, []))
+        opened, _ = stranger.ask(m.Open(raw(f"/data/{name}"), None, [], []))
         assert isinstance(opened, m.Opened)
-        _, descriptors = stranger.ask(m.Bring(opened.handle, 0, 3 * MIB))
+        _, descriptors = stranger.ask(m.Bring(opened.asked.handle, 0, 3 * MIB))
         kept += descriptors
     client = world.client()
     for name in names:
@@ -236,9 +236,9 @@ def test_looking_at_what_is_not_filled_takes_no_memory_that_is_not_charged(
     world: World, stranger: Stranger
 ) -> None:
     stranger.hello()
-    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, []))
+    opened, _ = stranger.ask(m.Open(raw("/data/a"), None, [], []))
     assert isinstance(opened, m.Opened)
-    _, (descriptor,) = stranger.ask(m.Bring(opened.handle, 0, 10))
+    _, (descriptor,) = stranger.ask(m.Bring(opened.asked.handle, 0, 10))
     mapping = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
     assert len(mapping[:]) == 6 * MIB  # touches all of it
     used = world.client().status().tiers["memory"].used
@@ -265,9 +265,9 @@ def test_an_arena_with_denied_bytes_is_not_lent_any_more(world: World) -> None:
     stranger = Stranger(world)
     stranger.hello()
     for name in ("free", "later"):
-        opened, _ = stranger.ask(m.Open(raw(f"/data/{name}"), None, []))
+        opened, _ = stranger.ask(m.Open(raw(f"/data/{name}"), None, [], []))
         assert isinstance(opened, m.Opened)
-        _, descriptors = stranger.ask(m.Bring(opened.handle, 0, 1000))
+        _, descriptors = stranger.ask(m.Bring(opened.asked.handle, 0, 1000))
         for descriptor in descriptors:
             mapping = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
             assert secret not in mapping[:]

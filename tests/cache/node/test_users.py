@@ -33,7 +33,7 @@ import json, mmap, os, sys
 from pathlib import Path
 from headrace_cache.backing import map_for_reading
 from headrace_cache.remote.connection import NodeConnection, NodeGone
-from headrace_cache.remote.node_object import NodeObject
+from headrace_cache.remote.node_object import NodeObject, entered_hold
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.channel import MOST_PACKET_BYTES, connected
 from headrace_cache.wire.values import error_of
@@ -57,7 +57,8 @@ def do(what, *args):
         if what == "read":
             name = os.fsencode(args[0])
             if args[0] not in opened:
-                opened[args[0]] = NodeObject(home, node, node.open(name, None))
+                told = node.open(name, None, [])
+                opened[args[0]] = NodeObject(home, entered_hold(node, told.edition, told.asked))
             one = opened[args[0]]
             return one.read_at(0, one.version.size).decode("latin-1")
         if what == "size":

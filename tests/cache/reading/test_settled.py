@@ -14,7 +14,7 @@ from headrace_cache.reading import settled
 from headrace_cache.reading.settled import Settled
 from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied
 from headrace_namespace.freshness import PINNED, Freshness
-from headrace_namespace.namespace import LINKS_SECONDS
+from headrace_namespace.observing import LINKS_SECONDS
 from headrace_namespace.path import NamespacePath
 from tests.fakes.folder_rig import FolderRig
 from tests.fakes.local_cache import path, whole

@@ -156,6 +156,9 @@ class S3Backend:
         """False: no look at S3 is cheap."""
         return False
 
+    def shown_by(self, key: str) -> None:
+        """None: it is no file of this machine."""
+
     def trail(self, key: str) -> tuple[ObjectRef, ...]:
         """The ref alone: S3 has no links."""
         return (self.ref(key),)

@@ -1,0 +1,144 @@
+"""Objects that may be opened again without a call, as long as the node has said nothing else.
+
+What stands is what the node told with the open (`Standing`). That nothing came between, the policy,
+a mount, a write, is seen in the bulletin, in shared memory; and a file of this machine is looked at
+by the client itself, as the node would.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from headrace_cache.wire import messages as m
+from headrace_cache.wire.told import ToldOpen
+from headrace_cache.wire.values import path_of, standing_of, version_of
+from headrace_namespace.backends.local_files import looks_of, shown_looks
+from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.path import NamespacePath
+from headrace_namespace.standing import Standing
+
+if TYPE_CHECKING:
+    from headrace_cache.remote.connection import NodeConnection
+    from headrace_cache.remote.node_object import Span
+
+#: Objects that may be opened again without a call; the one that was told of longest ago goes first.
+MOST_LEASES = 4096
+
+
+class Hold:
+    """A handle at the node, shared by all who opened by it here; let go of when none is left."""
+
+    __slots__ = (
+        "connection",
+        "edition",
+        "handle",
+        "hits",
+        "path",
+        "restricted",
+        "served",
+        "spans",
+        "version",
+    )
+
+    def __init__(self, connection: NodeConnection, edition: int, told: ToldOpen) -> None:
+        """`edition` is the bulletin's, from before the node opened it."""
+        self.connection = connection
+        self.handle = told.handle
+        self.path: NamespacePath = path_of(told.path)
+        self.version: ObjectVersion = version_of(told.version)
+        self.restricted = told.restricted
+        self.edition = edition
+        #: The parts of the object that were lent, by where in it they begin.
+        self.spans: dict[int, Span] = {}
+        #: What its readers read by themselves and the node was not told of.
+        self.hits = 0
+        self.served = 0
+
+    def __del__(self) -> None:
+        # It takes no lock, and asks nobody: the next open tells.
+        if hasattr(self, "served"):
+            self.connection.forget_handle(self.handle, self.hits, self.served)
+
+
+class _Lease:
+    """An open that stands for a while."""
+
+    __slots__ = ("changes", "file", "hold", "looks", "once", "until")
+
+    def __init__(self, hold: Hold, standing: Standing, changes: int, until: float) -> None:
+        self.hold = hold
+        self.changes = changes
+        self.until = until
+        self.once = standing.once
+        self.file = standing.file
+        self.looks = None if standing.file is None else looks_of(hold.version.tag)
+
+
+class Leases:
+    """What stands, of one session. Safe to use from many threads."""
+
+    def __init__(self, numbers: memoryview, clock: Callable[[], float] = time.monotonic) -> None:
+        """`numbers` are the bulletin's."""
+        self._numbers = numbers
+        self._clock = clock
+        self._leases: dict[str, _Lease] = {}
+
+    def now(self) -> float:
+        """When: to be asked before what is to be added is asked for."""
+        return self._clock()
+
+    def add(self, hold: Hold, told: ToldOpen, changes: int, asked_at: float) -> None:
+        """The node told this of an open that was asked for at `asked_at`, where it told anything:
+        the number of `changes` is from before."""
+        standing = standing_of(told.standing)
+        if standing is None or standing.seconds <= 0:
+            return
+        with suppress(ValueError):  # a tag of another release
+            lease = _Lease(hold, standing, changes, asked_at + standing.seconds)
+            if len(self._leases) >= MOST_LEASES:
+                self._leases.pop(next(iter(tuple(self._leases)), ""), None)
+            self._leases[hold.path.text] = lease
+
+    def take(self, path: str) -> Hold | None:
+        """What `path` may be opened by now, without a call; None where the node is to be asked."""
+        lease = self._leases.get(path)
+        if lease is None:
+            return None
+        hold, numbers = lease.hold, self._numbers
+        if (
+            numbers[2] != lease.changes
+            or numbers[0] != hold.edition
+            or hold.connection.gone
+            or self._clock() >= lease.until
+            or hold.restricted
+            or (lease.file is not None and not _shows(lease.file, lease.looks))
+        ):
+            self._leases.pop(path, None)
+            return None
+        if lease.once and self._leases.pop(path, None) is not lease:
+            return None  # another thread was first
+        return hold
+
+    def clear(self) -> None:
+        """Nothing stands any more."""
+        self._leases.clear()
+
+    def counts(self) -> list[m.Closed]:
+        """What was read by what stands, and not told yet."""
+        told: list[m.Closed] = []
+        for lease in tuple(self._leases.values()):
+            hold = lease.hold
+            if hold.hits or hold.served:
+                told.append(m.Closed(hold.handle, hold.hits, hold.served, kept=True))
+                hold.hits = hold.served = 0
+        return told
+
+
+def _shows(file: str, looks: tuple[int, int, int, int] | None) -> bool:
+    try:
+        return shown_looks(file) == looks
+    except (OSError, ValueError):
+        return False
