@@ -185,6 +185,7 @@ class LocalService:
         earlier answer of a store may stand in for it. A path that no mount answers for is nothing.
         """
         namespace = self._now().namespace
+        namespace.mounted(at_once=True)  # it may be a mount that was made or undone
         for path in paths:
             with suppress(NotFound):
                 ref = namespace.resolve(path).ref

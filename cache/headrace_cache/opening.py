@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace_cache.access import HttpAccess, NodeAddress
 from headrace_cache.backing import most_extents, raise_descriptors
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extents.extent import ExtentShape
@@ -53,6 +54,7 @@ from headrace_namespace.opening import open_namespace
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
+    from headrace_cache.node.http.door import HttpDoor
 
 _log = logging.getLogger(__name__)
 
@@ -110,9 +112,10 @@ def open_node(
     policy: PolicySource | None,
     context: BackendContext,
     identity: NodeIdentity,
+    access: HttpAccess | None = None,
 ) -> Node:
-    """A cache over these mounts that other processes of this host use, serving already. Raises
-    ConfigError, and OSError for its socket."""
+    """A cache over these mounts that other processes of this host use, serving already; by
+    `access` those of other hosts too. Raises ConfigError, and OSError for its socket."""
     # Here, and not above: who has no node does not load what only a node needs (20 ms).
     from headrace_cache.node.daemon import Node, Recalls, handed_socket
     from headrace_cache.wire.bulletin import Bulletin
@@ -137,11 +140,34 @@ def open_node(
             fingerprint=identity.fingerprint,
             release=identity.release(),
             served=identity.served,
+            open_door=_door_for(service, access, identity.release),
         )
     except BaseException:
         service.close()
         bulletin.close()
         raise
+
+
+def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheService:
+    """The cache of a node of another host; nobody is asked yet. Raises ConfigError."""
+    from headrace_cache.remote.http_service import HttpNodeService
+
+    return HttpNodeService(address, release, clock)
+
+
+def _door_for(
+    service: LocalService, access: HttpAccess | None, release: Callable[[], str]
+) -> Callable[[], HttpDoor] | None:
+    if access is None:
+        return None
+    try:
+        from headrace_cache.node.http.door import HttpDoor
+    except ImportError as error:
+        raise ConfigError(
+            f"[node.http] needs what is not installed here: {error.name}",
+            hint="pip install 'headrace[http]'",
+        ) from error
+    return lambda: HttpDoor(service=service, access=access, release=release())
 
 
 def open_by_node(

@@ -9,6 +9,7 @@ holds what the house otherwise has none of: a table for the whole process.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import threading
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 from headrace_cache import opening
 from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
-from headrace_mounts.settings import Settings, load_settings
+from headrace_mounts.settings import Settings, load_remote, load_settings
+from headrace_namespace.clock import SystemClock
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
@@ -51,12 +53,36 @@ def connect(config: Config = None) -> CacheService:
         return service
 
 
+def connect_node(node: str, given: Mapping[str, object], config: Config = None) -> CacheService:
+    """The service of a node of another host, at `host:port`, shared as that of `connect`.
+
+    `given` are the keys of a `[[remote]]`, and `token`; what it does not say is looked for in the
+    configuration, where there is one. Asks nobody yet. Raises ConfigError.
+    """
+    address = load_remote(node, given, config)
+    told = f"{address!r} {address.token}".encode()
+    fingerprint = f"remote {hashlib.sha256(told).hexdigest()}"
+    with _lock:
+        service = _services.get(fingerprint)
+        if service is None:
+            service = _services[fingerprint] = opening.open_remote(
+                address, release(), SystemClock()
+            )
+        return service
+
+
 def open_node(config: Config = None) -> Node:
     """The node of this host for this configuration: a cache that other processes use, until it is
     closed. It is no service of this process. Raises ConfigError, OSError."""
     settings = load_settings(config)
+    http = settings.node.http
     return opening.open_node(
-        settings.mounts, settings.cache, settings.policy, settings.context, _identity(settings)
+        settings.mounts,
+        settings.cache,
+        settings.policy,
+        settings.context,
+        _identity(settings),
+        None if http is None else http.access(settings.context.environ),
     )
 
 

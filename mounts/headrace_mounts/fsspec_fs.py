@@ -12,16 +12,19 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from headrace_cache.service import CacheService
-from headrace_mounts.connect import Config, connect
+from headrace_mounts.connect import Config, connect, connect_node
 from headrace_mounts.expanding import walk_without_links
+from headrace_mounts.fsspec_reading import FileForDisk, nth, read_range, refuse_plain_copy
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
+from headrace_mounts.node_urls import node_in, without_node
+from headrace_mounts.remote_settings import REMOTE_KEYS
 from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
+from headrace_namespace.errors import ConfigError, InvalidPath, NotFound, PolicyDenied
 from headrace_namespace.freshness import Freshness
 from headrace_namespace.path import SCHEME, NamespacePath
 
@@ -51,55 +54,93 @@ _FSSPEC_OPTIONS = frozenset(
 )
 
 
+#: How to reach a node.
+_NODE_OPTIONS = REMOTE_KEYS | {"token"}
+
+
 class HeadraceFileSystem(WritingCalls):
     """The tree as an fsspec file system.
 
-    `config` is the path of a `headrace.toml`, its content as a dict, or None to find one. Paths are
-    literal. Instances are cheap: all of one configuration share one cache in a process.
+    `config` is the path of a `headrace.toml`, its content as a dict, or None to find one. `node` is
+    a node of another host to ask, `host:port`, as in `headrace://host:port/…`; then `token`,
+    `token_file`, `token_env`, `ca`, `certificate`, `key` and `tls` may say how, else a `[[remote]]`
+    of the configuration. Paths are literal. Instances are cheap: all of one configuration share one
+    cache in a process, all of one node its connections.
     """
 
     protocol = SCHEME
     root_marker = "/"
     cachable = True
 
-    def __init__(self, config: Config = None, **storage_options: Any) -> None:
+    def __init__(
+        self, config: Config = None, node: str | None = None, **storage_options: Any
+    ) -> None:
+        given = {key: storage_options.pop(key) for key in _NODE_OPTIONS & storage_options.keys()}
+        if given and node is None:
+            raise ConfigError(
+                f"storage_options has {', '.join(sorted(given))}, and names no node",
+                hint="write the URL as headrace://host:port/…, or give node",
+            )
         unknown = storage_options.keys() - _FSSPEC_OPTIONS
         if unknown:
             # Ignored, a misspelt config= would read another configuration's data.
             raise ConfigError(
                 f"storage_options has {', '.join(sorted(unknown))}, which headrace does not know",
-                hint="it takes config, the path of a headrace.toml or its content as a dict",
+                hint="it takes config, a headrace.toml's path or its content as a dict; or node",
             )
         super().__init__(**storage_options)  # pyright: ignore[reportUnknownMemberType] # fsspec's
-        self._config = config
+        self._config, self._node, self._given = config, node, given
         # Connecting now tells of a wrong configuration where it was named.
-        self._service = connect(config)
+        self._service = self._connected()
 
     @property
     def service(self) -> CacheService:
         """The cache behind it, the same for all instances of one configuration."""
         if not self._service.is_open:
-            self._service = connect(self._config)
+            self._service = self._connected()
         return self._service
+
+    def _connected(self) -> CacheService:
+        if self._node is None:
+            return connect(self._config)
+        return connect_node(self._node, self._given, self._config)
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
         if isinstance(path, str):
-            return NamespacePath.parse(path).text
+            return NamespacePath.parse(without_node(path)).text
         if isinstance(path, os.PathLike):
             return NamespacePath.parse(str(path)).text  # pyright: ignore[reportUnknownArgumentType]
         return [cls._strip_protocol(one) for one in path]
 
     def unstrip_protocol(self, name: str) -> str:
-        """The URL of a path: paths are literal, so this only puts the scheme before it."""
-        return f"{SCHEME}://{self._strip_protocol(name)}"
+        """The URL of a path: paths are literal, so this only puts scheme and node before it."""
+        return f"{SCHEME}://{self._node or ''}{self._strip_protocol(name)}"
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        node = node_in(path)
+        return {} if node is None else {"node": node}
+
+    def place(self, path: str) -> NamespacePath:
+        """A path of this tree; a URL may name the node that it is of, and no other."""
+        if path.startswith(SCHEME):
+            node = node_in(path)
+            if node is not None and node != self._node:
+                raise InvalidPath(
+                    f"this file system is not of the node {node}",
+                    path=path,
+                    hint="open the URL by fsspec itself, or give node=",
+                )
+            path = without_node(path)
+        return NamespacePath.parse(path)
 
     # What the tree shows.
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """`name size type mtime version strong mount` of one path. Raises FileNotFoundError."""
         max_age: MaxAge = kwargs.get("max_age")
-        return _info(self.service.stat(NamespacePath.parse(path), _freshness(max_age)))
+        return _info(self.service.stat(self.place(path), _freshness(max_age)))
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """The children of a folder by name, or the object itself; always asked of the store.
@@ -107,14 +148,14 @@ class HeadraceFileSystem(WritingCalls):
         The listing validates the opens of its children for a few seconds (docs/freshness.md).
         """
         # Each entry goes as its facts are taken, so that only these are ever held all at once.
-        entries = self.service.list(NamespacePath.parse(path))
+        entries = self.service.list(self.place(path))
         if not detail:
             return sorted(entry.path.text for entry in entries)
         return sorted(map(_info, entries), key=operator.itemgetter("name"))
 
     def iter_ls(self, path: str) -> Iterator[dict[str, Any]]:
         """As `ls` with detail, streamed as the store gives it, for folders of any size."""
-        return (_info(entry) for entry in self.service.list(NamespacePath.parse(path)))
+        return (_info(entry) for entry in self.service.list(self.place(path)))
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Whether there is something; a store that cannot say raises, it does not count as no."""
@@ -203,7 +244,7 @@ class HeadraceFileSystem(WritingCalls):
         """
         if mode == "rb" and not args and kwargs.get("compression") is None:
             if kwargs.get("for_disk"):
-                return _ForDisk(self.service.open(NamespacePath.parse(path)))
+                return FileForDisk(self.service.open(self.place(path)))
             return self._opened(path, kwargs.get("max_age"))
         if mode[:1] in ("w", "x", "a"):
             return self.open_for_writing(path, mode, **kwargs)
@@ -228,18 +269,18 @@ class HeadraceFileSystem(WritingCalls):
             # fsspec's own caches (simplecache::, filecache::) open this way, and would write what
             # they read to a disk in plain.
             file.close()
-            _refuse_plain_copy(path)
+            refuse_plain_copy(path)
         return file
 
     def _opened(self, path: str, max_age: MaxAge = None) -> HeadraceFile:
-        return HeadraceFile(self.service.open(NamespacePath.parse(path), _freshness(max_age)))
+        return HeadraceFile(self.service.open(self.place(path), _freshness(max_age)))
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """The bytes of an object, or of a range of it (negative: from its end)."""
         with self._opened(path, kwargs.get("max_age")) as file:
-            return _read_range(file, start, end)
+            return read_range(file, start, end)
 
     def cat_ranges(
         self,
@@ -257,7 +298,7 @@ class HeadraceFileSystem(WritingCalls):
         count = len(paths)
         wanted: dict[str, list[tuple[int, int | None, int | None]]] = {}
         for index, path in enumerate(paths):
-            start, end = _nth(starts, index, count), _nth(ends, index, count)
+            start, end = nth(starts, index, count), nth(ends, index, count)
             wanted.setdefault(path, []).append((index, start, end))
         answers: list[bytes | BaseException] = [b""] * count
 
@@ -265,7 +306,7 @@ class HeadraceFileSystem(WritingCalls):
             try:
                 with self._opened(path, kwargs.get("max_age")) as file:
                     for index, start, end in wanted[path]:
-                        answers[index] = _read_range(file, start, end)
+                        answers[index] = read_range(file, start, end)
             except Exception as error:
                 if on_error == "raise":
                     raise
@@ -289,7 +330,7 @@ class HeadraceFileSystem(WritingCalls):
         if not to_disk and self.isfile(rpath):
             with self._opened(rpath) as file:
                 if file.restricted:
-                    _refuse_plain_copy(rpath)
+                    refuse_plain_copy(rpath)
         kwargs["for_disk"] = not to_disk
         try:
             AbstractFileSystem.get_file(self, rpath, lpath, *args, **kwargs)
@@ -339,30 +380,6 @@ class HeadraceFileSystem(WritingCalls):
         await on_thread(lambda: self.get_file(rpath, lpath, **kwargs))
 
 
-class _ForDisk(HeadraceFile):
-    """A file that is copied to a disk: refused as soon as the policy restricts it, also midway."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        if self.restricted:
-            _refuse_plain_copy(self.path)
-        return data
-
-
-def _refuse_plain_copy(path: str) -> NoReturn:
-    raise PolicyDenied(
-        f"{path} may not be kept on a disk, and this way of reading would write it to one",
-        path=path,
-        hint="read it by headrace:/// alone, or copy it yourself with get_file(..., to_disk=True)",
-    )
-
-
-def _read_range(file: HeadraceFile, start: int | None, end: int | None) -> bytes:
-    begin = min(_from_end(start, 0, file.size), file.size)
-    file.seek(begin)
-    return file.read(max(_from_end(end, file.size, file.size) - begin, 0))
-
-
 def _raise_unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
@@ -375,18 +392,3 @@ def _info(entry: Entry) -> dict[str, Any]:
 
 def _freshness(max_age: MaxAge) -> Freshness | None:
     return None if max_age is None else Freshness.parse(max_age)
-
-
-def _from_end(position: int | None, default: int, size: int) -> int:
-    if position is None:
-        return default
-    return max(position + size, 0) if position < 0 else position
-
-
-def _nth(values: Any, index: int, count: int) -> int | None:
-    if values is None or hasattr(values, "__index__"):
-        return None if values is None else operator.index(values)
-    if len(values) != count:
-        raise ValueError(f"{count} paths, but {len(values)} positions")
-    value = values[index]
-    return None if value is None else operator.index(value)

@@ -49,6 +49,10 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         """The cache behind it."""
         raise NotImplementedError
 
+    def place(self, path: str) -> NamespacePath:
+        """The path in the tree."""
+        raise NotImplementedError
+
     # One file.
 
     def open_for_writing(
@@ -88,7 +92,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         if_version: str | None = None,
     ) -> HeadraceWritingFile:
         """The binary file behind `open_for_writing`."""
-        place, kind = NamespacePath.parse(path), mode[:1]
+        place, kind = self.place(path), mode[:1]
         if kind not in ("w", "x", "a") or set(mode[1:]) - {"b", "t"}:
             raise ValueError(f"a file is opened with r, w, x or a, and b or t, not {mode!r}")
         if if_version is not None and kind != "w":
@@ -148,7 +152,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
             pairs.append((path1, path2))
             return
         try:
-            self.service.copy(NamespacePath.parse(path1), NamespacePath.parse(path2))
+            self.service.copy(self.place(path1), self.place(path2))
         except IsFolder:
             if not self.isdir(path1):
                 raise
@@ -156,7 +160,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
 
     def rm_file(self, path: str) -> None:
         """Delete one file. Raises FileNotFoundError, IsADirectoryError."""
-        place = NamespacePath.parse(path)
+        place = self.place(path)
         entry = self.service.stat(place)
         if entry.is_folder and not entry.link:
             raise IsFolder(f"{place} is a folder", path=place.text)
@@ -179,18 +183,18 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Make a folder. Raises FileExistsError, and FileNotFoundError where its parent is not
         there and shall not be made."""
-        place = NamespacePath.parse(path)
+        place = self.place(path)
         if not create_parents:
             self.service.stat(place.parent)
         self.service.make_folder(place)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         """Make a folder and those above it."""
-        self.service.make_folder(NamespacePath.parse(path), exist_ok=exist_ok)
+        self.service.make_folder(self.place(path), exist_ok=exist_ok)
 
     def rmdir(self, path: str) -> None:
         """Remove an empty folder."""
-        self.service.remove_folder(NamespacePath.parse(path))
+        self.service.remove_folder(self.place(path))
 
     # Many files.
 
@@ -242,7 +246,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
                     raise
 
         # What something lies in is a folder, and is made first; they come sorted.
-        above = {NamespacePath.parse(source).parent.text for source, _ in pairs}
+        above = {self.place(source).parent.text for source, _ in pairs}
         for source, target in pairs:
             if source in above:
                 self._make_like(source, target)
@@ -252,7 +256,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
 
     def _make_like(self, source: str, target: str) -> None:
         """The folder of a copy, which takes the name of its source."""
-        old, new = NamespacePath.parse(source), NamespacePath.parse(target)
+        old, new = self.place(source), self.place(target)
         self.service.make_folder(new, exist_ok=True, like=old)
 
     def mv(
@@ -271,7 +275,7 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         if not plain or maxdepth is not None or (recursive and path1.endswith("/")):
             move_each(self.service, self._pairs(path1, path2, recursive, maxdepth, "raise"))
             return
-        source, target = NamespacePath.parse(path1), NamespacePath.parse(path2)
+        source, target = self.place(path1), self.place(path2)
         if source != target and (path2.endswith("/") or self.isdir(path2)):
             target = target.child(source.name)
         move_tree(self.service, source, target).raise_first()
@@ -287,9 +291,9 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         texts = isinstance(path1, str) and isinstance(path2, str)
         # By a file of that very name fsspec would still mean a pattern.
         if texts and not recursive and self.isfile(path1):
-            source = NamespacePath.parse(path1)
+            source = self.place(path1)
             into = path2.endswith("/") or self.isdir(path2)
-            target = NamespacePath.parse(path2)
+            target = self.place(path2)
             return [(source.text, (target.child(source.name) if into else target).text)]
         pairs: list[tuple[str, str]] = []
         kwargs |= {"pairs": pairs, "follow_links": False}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace_cache.policy.audience import NOBODY, Admitted, Audience
 from headrace_cache.principals import number_of_user
+from headrace_mounts.remote_settings import HttpDeclaration
 from headrace_namespace.config import Table
 
 
@@ -19,10 +20,12 @@ class NodeSettings:
     socket: Path
     served: Audience
     user: int | None
+    #: Where it listens for other hosts, and whom of them it admits; None: it does not.
+    http: HttpDeclaration | None
 
 
-def read_node(table: Table, socket: Path) -> NodeSettings:
-    """What the table says, its `socket` aside. Raises ConfigError."""
+def read_node(table: Table, socket: Path, http: HttpDeclaration | None) -> NodeSettings:
+    """What the table says, its `socket` and its `http` aside. Raises ConfigError."""
     users, groups = (frozenset(table.texts(key)) for key in ("users", "groups"))
     served = Audience(frozenset([Admitted(users, groups)])) if users or groups else NOBODY
     name, user = table.optional_text("user"), None
@@ -31,4 +34,4 @@ def read_node(table: Table, socket: Path) -> NodeSettings:
         if user is None:
             raise table.error("user", f"this system has no user {name!r}")
     table.done()
-    return NodeSettings(socket, served, user)
+    return NodeSettings(socket, served, user, http)

@@ -15,16 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from headrace_cache.access import NodeAddress
 from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.policy.audience import NOBODY
 from headrace_mounts.node_settings import NodeSettings, read_node
+from headrace_mounts.remote_settings import (
+    file_named,
+    host_and_port,
+    read_http,
+    read_remote,
+    read_remotes,
+)
 from headrace_mounts.standard_folders import cache_folder, config_folder, state_folder
 from headrace_namespace.clock import Clock, SystemClock
 from headrace_namespace.config import Table, parse_toml, read_text, table_from
 from headrace_namespace.declaration import BackendContext, MountDeclaration
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.mount_declarations import read_mount, read_written_mount
-from headrace_namespace.variables import expanded, home_folder
+from headrace_namespace.variables import expanded
 
 #: What a caller may give as the configuration: a file's name, or its content as a dict.
 ConfigSource: TypeAlias = str | os.PathLike[str] | Mapping[str, object]
@@ -89,11 +97,50 @@ def load_settings(
     mounts = _mounts(root, context, (str(cache.folder), str(cache.state_folder)))
     policy = _policy(root.table("policy"), folder, environ) if "policy" in root else None
     node = _node(root.table("node"), folder, cache, environ)
+    read_remotes(root, folder, environ)
     root.done()
     meaning = _meaning(root, folder, policy)
     fingerprint = _hash(meaning + _own_parts(root, cache, environ))
     common = fingerprint if node.served == NOBODY else _hash(meaning)
     return Settings(mounts, cache, policy, context, source, fingerprint, node, common)
+
+
+def load_remote(
+    node: str,
+    given: Mapping[str, object],
+    config: ConfigSource | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    system_file: Path = SYSTEM_FILE,
+) -> NodeAddress:
+    """How to reach the node at `host:port`: by what is `given` (the keys of a `[[remote]]`, and
+    `token`), and for the rest by the `[[remote]]` of that address in the configuration, where there
+    is one. Raises ConfigError.
+    """
+    address = host_and_port(node)
+    if address is None:
+        raise ConfigError(f"{node!r} is no address of a node", hint="write it as host:port")
+    remote = read_remote(table_from(given, "options"), Path.cwd(), environ)
+    if isinstance(config, Mapping):
+        root, folder = table_from(config, "config"), Path.cwd()
+    else:
+        file = _file_if_any(config, environ, system_file)
+        if file is None:
+            return remote.address(*address, environ)
+        root = parse_toml(read_text(file, "configuration file"), str(file))
+        folder = file.parent
+    root = root.with_texts(lambda text: expanded(text, environ))
+    known = read_remotes(root, folder, environ).get(address)
+    return (remote if known is None else remote.over(known)).address(*address, environ)
+
+
+def _file_if_any(
+    config: str | os.PathLike[str] | None, environ: Mapping[str, str], system_file: Path
+) -> Path | None:
+    if config is not None or environ.get("HEADRACE_CONFIG"):
+        return find_file(config, environ=environ)
+    places = (config_folder(environ) / "headrace.toml", system_file)
+    return next((place.absolute() for place in places if place.exists()), None)
 
 
 def declare_mount(
@@ -180,7 +227,7 @@ def _mounts(
 
 def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSettings:
     named = table.optional_text("folder")
-    place = cache_folder(environ) if named is None else _file(table, "folder", folder, environ)
+    place = cache_folder(environ) if named is None else file_named(table, "folder", folder, environ)
     real = Path(os.path.realpath(place))
     memory = table.size("memory", DEFAULT_MEMORY_BYTES)
     if memory < LEAST_MEMORY_BYTES:
@@ -192,11 +239,11 @@ def _cache(table: Table, folder: Path, environ: Mapping[str, str]) -> CacheSetti
     if table.optional_text("key_file") is None:
         key_file = state_folder(environ) / f"{name}.key"
     else:
-        key_file = _file(table, "key_file", folder, environ)
+        key_file = file_named(table, "key_file", folder, environ)
     if table.optional_text("state_folder") is None:
         state = state_folder(environ) / f"{name}.state"
     else:
-        state = _file(table, "state_folder", folder, environ)
+        state = file_named(table, "state_folder", folder, environ)
     if Path(os.path.realpath(state)).is_relative_to(real):
         raise table.error(
             "state_folder",
@@ -218,28 +265,20 @@ def _node(
     table: Table, folder: Path, cache: CacheSettings, environ: Mapping[str, str]
 ) -> NodeSettings:
     named = table.optional_text("socket") is not None
-    file = _file(table, "socket", folder, environ) if named else cache.state_folder / NODE_SOCKET
-    return read_node(table, file)
+    file = (
+        file_named(table, "socket", folder, environ) if named else cache.state_folder / NODE_SOCKET
+    )
+    return read_node(table, file, read_http(table, folder, environ))
 
 
 def _policy(table: Table, folder: Path, environ: Mapping[str, str]) -> PolicySource:
-    file = _file(table, "file", folder, environ)
+    file = file_named(table, "file", folder, environ)
     table.done()
     if not file.exists():
         raise table.error("file", f"the policy file {file} is not there, so nothing is served")
     if not file.is_file():
         raise table.error("file", f"{file} is not a plain file", "it is read again while in use")
     return PolicySource(read_text(file, "policy file"), str(file))
-
-
-def _file(table: Table, key: str, folder: Path, environ: Mapping[str, str]) -> Path:
-    """A file's name in a value: `~/` is the home, a relative name is relative to `folder`."""
-    text = table.text(key)
-    if not text or "\0" in text:
-        raise table.error(key, "must name a file or folder")
-    if text.startswith("~/"):
-        return home_folder(environ) / text[2:]
-    return folder / text
 
 
 def _meaning(root: Table, folder: Path, policy: PolicySource | None) -> list[str]:

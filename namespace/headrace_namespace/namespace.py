@@ -108,9 +108,12 @@ class Namespace:
         asked."""
         return self._trees.tree.table.find(path)
 
-    def mounted(self) -> object:
-        """Stands for the mounts of now: the same object for as long as they stay the same."""
-        return self._trees.look()
+    def mounted(self, *, at_once: bool = False) -> object:
+        """Stands for the mounts of now: the same object for as long as they stay the same.
+
+        `at_once`: those of this moment, not of a second ago.
+        """
+        return self._trees.look(at_once=at_once)
 
     def resolve(self, path: NamespacePath) -> Resolved:
         """Where `path` leads, and by which other names; no remote store is asked.

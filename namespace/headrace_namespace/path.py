@@ -150,8 +150,7 @@ def _without_scheme(text: str) -> str:
     if rest and not rest.startswith("/"):
         host = rest.split("/", 1)[0]
         raise InvalidPath(
-            f"{host!r} stands where the address of a remote node belongs, which this version "
-            "cannot reach",
+            f"{host!r} stands where the address of a node belongs, host:port, for fsspec alone",
             path=text,
             hint=f"for a path of the tree write three slashes: {prefix}/{rest}",
         )

@@ -108,9 +108,11 @@ class RunTimeMounts:
         """The tree as last seen."""
         return self._tree
 
-    def look(self) -> Tree:
-        """The tree after a look into the ledger, at most once in `LOOK_SECONDS`."""
-        if self._context.clock.monotonic() >= self._next_look:
+    def look(self, *, at_once: bool = False) -> Tree:
+        """The tree after a look into the ledger, once in `LOOK_SECONDS`, or `at_once`."""
+        if at_once:
+            self._look_now()
+        elif self._context.clock.monotonic() >= self._next_look:
             self._look_now(only_if_due=True)
         return self._tree
 

@@ -108,8 +108,9 @@ class Trees(Protocol):
         """The tree as last seen; asks nobody."""
         ...
 
-    def look(self) -> Tree:
-        """The tree after a look at whether mounts were made or undone, made now and then."""
+    def look(self, *, at_once: bool = False) -> Tree:
+        """The tree after a look at whether mounts were made or undone, made now and then, or
+        `at_once`."""
         ...
 
     def requests(self) -> Mapping[str, Mapping[str, int]]:
@@ -135,7 +136,7 @@ class FixedTree:
     def __init__(self, stores: Sequence[MountedStore]) -> None:
         self.tree = Tree(stores)
 
-    def look(self) -> Tree:
+    def look(self, *, at_once: bool = False) -> Tree:
         """The tree."""
         return self.tree
 

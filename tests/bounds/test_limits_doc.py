@@ -22,16 +22,21 @@ _PACKAGES = (ROOT / "namespace/headrace_namespace", ROOT / "cache/headrace_cache
 
 #: Bounds of steps, of what one answer holds, or of what is said: nothing grows by them.
 OF_STEPS = {
+    "MOST_ANSWER_BYTES",
+    "MOST_ASKED_BYTES",
     "MOST_BODY_BYTES",
     "MOST_CLOSED",
     "MOST_COPIED",
     "MOST_COPY_PARTS",
+    "MOST_CUTS",
     "MOST_DELETED",
     "MOST_EARLY",
     "MOST_JUDGED_SECONDS",
     "MOST_LISTED_BYTES",
+    "MOST_LISTING_CUTS",
     "MOST_NAMED",
     "MOST_PAGES",
+    "MOST_PART_BYTES",
     "MOST_PAST_BYTES",
     "MOST_PATH_BYTES",
     "MOST_RESOLVES",

@@ -1,4 +1,5 @@
-"""fsspec's own suite for file systems, over a folder and over a bucket of a real S3 server.
+"""fsspec's own suite for file systems, over a folder, by a node of another host, and over a bucket
+of a real S3 server.
 
 No exception is made: all of its tests run as they are. An S3 mount keeps an empty folder by a
 marker, as the suite expects of a file system with folders.
@@ -7,12 +8,13 @@ marker, as the suite expects of a file system with folders.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace_mounts.connect import disconnect_all
+from headrace_mounts.connect import disconnect_all, open_node
 from tests.conftest import Bucket
 from tests.untyped import fsspec
 
@@ -66,6 +68,28 @@ class OverAFolder(AbstractFixtures):
         return "/lake"
 
 
+class OverHttp(AbstractFixtures):
+    """A mount of a folder of another host, whose node is asked."""
+
+    @pytest.fixture
+    def fs(self, tmp_path: Path) -> Iterator[Any]:
+        (tmp_path / "silo").mkdir()
+        config = {
+            "mount": [{"path": "/lake", "url": str(tmp_path / "silo")}],
+            "cache": cache(tmp_path) | {"state_folder": str(tmp_path / "state")},
+            "node": {"http": {"listen": "127.0.0.1:0", "tls": False, "authentication": False}},
+        }
+        with closing(open_node(config)) as node:
+            assert node.door is not None
+            url = f"headrace://127.0.0.1:{node.door.port}/lake"
+            yield fsspec.core.url_to_fs(url, tls=False, skip_instance_cache=True)[0]
+            disconnect_all()
+
+    @pytest.fixture
+    def fs_path(self) -> str:
+        return "/lake"
+
+
 class OverABucket(AbstractFixtures):
     """A mount of a prefix of a bucket."""
 
@@ -107,6 +131,26 @@ class TestOpenOverAFolder(OverAFolder, AbstractOpenTests):
 
 
 class TestPipeOverAFolder(OverAFolder, AbstractPipeTests):
+    pass
+
+
+class TestCopyOverHttp(OverHttp, AbstractCopyTests):
+    pass
+
+
+class TestGetOverHttp(OverHttp, AbstractGetTests):
+    pass
+
+
+class TestPutOverHttp(OverHttp, AbstractPutTests):
+    pass
+
+
+class TestOpenOverHttp(OverHttp, AbstractOpenTests):
+    pass
+
+
+class TestPipeOverHttp(OverHttp, AbstractPipeTests):
     pass
 
 

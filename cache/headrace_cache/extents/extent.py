@@ -18,6 +18,10 @@ ARENA_BYTES = 32 << 20
 ARENA_OBJECT_BYTES = ARENA_BYTES // 8
 #: 64 requests of 1 MiB or 8 of 8 MiB: enough to stream, small enough to evict.
 RUN_BYTES = 64 << 20
+#: What is lent is charged whole, whatever of it was read: so a tier that lends has room for so many
+#: extents at least, as far as they need not be smaller than eight flights of a page each.
+LEAST_LENT_EXTENTS = 256
+LENT_RUN_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,10 @@ class ExtentShape:
     ) -> ExtentShape:
         """The shape for a memory tier of this size: no extent takes more than a quarter of it.
         Where extents are `lent`, each is charged whole, and none is larger than a run."""
-        run = max(page_bytes, min(RUN_BYTES, limit_bytes // 8) // page_bytes * page_bytes)
+        longest = RUN_BYTES
+        if lent:  # a few bytes of each of many objects still find room
+            longest = min(RUN_BYTES, max(LENT_RUN_BYTES, limit_bytes // LEAST_LENT_EXTENTS))
+        run = max(page_bytes, min(longest, limit_bytes // 8) // page_bytes * page_bytes)
         arena = max(page_bytes, min(ARENA_BYTES, limit_bytes // 8) // page_bytes * page_bytes)
         return cls(
             page_bytes=page_bytes,

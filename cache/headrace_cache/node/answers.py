@@ -146,7 +146,8 @@ class Answers:
         except BaseException:
             session.close(handle)
             raise
-        return ToldOpen(handle, path, version, opened.restricted, loans, told)
+        each = session.extent_bytes(opened)
+        return ToldOpen(handle, path, version, opened.restricted, each, loans, told)
 
     def _bring(
         self, session: Session[Who], handle: int, start: int, stop: int

@@ -6,8 +6,9 @@ import collections
 import contextlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
@@ -16,6 +17,9 @@ from headrace_cache.node.server import NodeServer
 from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
 from headrace_namespace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from headrace_cache.node.http.door import HttpDoor
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
 BACKLOG = 1024
@@ -59,9 +63,10 @@ class Node:
         fingerprint: str,
         release: str,
         served: Audience,
+        open_door: Callable[[], HttpDoor] | None = None,
     ) -> None:
         """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
-        root, and whom `served` admits (NOBODY: no others). Raises
+        root, and whom `served` admits (NOBODY: no others); and by `open_door` other hosts. Raises
         ConfigError where a node is there already, and OSError."""
         self._service = service
         self._bulletin = bulletin
@@ -74,6 +79,14 @@ class Node:
             except FileExistsError as error:
                 raise ConfigError(str(error)) from None
             handed = self._own.listener
+        #: Where other hosts come in; None where they do not.
+        self.door: HttpDoor | None = None
+        try:
+            self.door = None if open_door is None else open_door()
+        except BaseException:
+            handed.close()
+            self._let_go()
+            raise
         self.server = NodeServer(
             listener=handed,
             answers=Answers(bulletin),
@@ -89,11 +102,16 @@ class Node:
 
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
-        if self._own is not None:
-            self._own.let_go()  # first: who comes now uses a cache of his own
+        self._let_go()  # first: who comes now uses a cache of his own
+        if self.door is not None:
+            self.door.close()
         self.server.close()
         self._service.close()
         self._bulletin.close()
+
+    def _let_go(self) -> None:
+        if self._own is not None:
+            self._own.let_go()
 
 
 def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:

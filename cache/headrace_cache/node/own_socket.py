@@ -49,10 +49,13 @@ class OwnSocket:
     def let_go(self) -> None:
         """Remove the file, unless somebody has put another in its place; the next node may begin.
         The listener is its user's to close."""
+        lock, self._lock = self._lock, -1
+        if lock < 0:
+            return
         with suppress(OSError):
             if _identity(self._path) == self._file:
                 self._path.unlink()
-        os.close(self._lock)
+        os.close(lock)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -125,6 +125,10 @@ class Session(Generic[Who]):
         with self._lock:
             self._listings[number] = entries
 
+    def extent_bytes(self, opened: OpenObject) -> int:
+        """Of how many bytes the extents are in which an object is lent; the last may be shorter."""
+        return max(1, self._store.shape.extent_bytes(opened.version.size))
+
     def lend(
         self, opened: OpenObject, start: int, stop: int, lent: Lent, *, bring: bool = True
     ) -> list[ToldLoan]:

@@ -96,6 +96,10 @@ class PolicyGate:
         """Whether the policy that judged it is the one in force; a look at the file may be due."""
         return self._watch.current() is pinned.policy
 
+    def stands(self, pinned: Pinned) -> bool:
+        """As `is_judged`, by the last look at the file: never waits for one."""
+        return self._watch.now is pinned.policy
+
     def names_of(self, path: NamespacePath) -> tuple[Name, ...]:
         """All names of what may be at `path`, in both its Unicode spellings. Raises NotFound."""
         return tuple(name for resolved in self._spelt(path) for name in resolved.names)

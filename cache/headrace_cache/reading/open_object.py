@@ -140,6 +140,43 @@ class OpenObject:
                 return view
         return self.read_at(start, stop)
 
+    @property
+    def stands(self) -> bool:
+        """Whether it is judged by the policy of now, as the last look at that found it; where it is
+        not, `judge` before anything is told of it. Never waits."""
+        reader = self._reader
+        return (
+            reader is self._home.reader()
+            and not self._held.withdrawn
+            and reader.gate.stands(self._pinned)
+        )
+
+    def judge(self) -> None:
+        """Ask the policy of now. Raises PolicyDenied."""
+        self._current()
+
+    def at_hand(self, start: int, stop: int) -> memoryview | None:
+        """What memory holds of the range from `start` on, in one piece and without a copy; None
+        where it does not hold the first byte, or that must be asked for anew. Never waits.
+
+        It ends early where an extent does. Use it and drop it, as a `view`.
+        """
+        held, reader, stop = self._held, self._reader, min(stop, self._size)
+        if self._closed or not 0 <= start < stop or not self.stands:
+            return None
+        index, extent_bytes = reader.extent_of(held, start), reader.extent_bytes(held)
+        stop = min(stop, (index + 1) * extent_bytes)
+        span = held.spans.get(index)
+        if span is None or not (span.complete or span.has(reader.pages(start, stop))):
+            return None
+        try:
+            with memoryview(span.extent.mapping) as whole:
+                view = whole[span.place(start, stop)].toreadonly()
+        except ValueError:
+            return None  # it left the tier just now
+        self._enter(span, start, stop, hit=True)
+        return view
+
     def lend(
         self, start: int, stop: int, has: Container[int], *, bring: bool = True
     ) -> Iterator[Loan]:

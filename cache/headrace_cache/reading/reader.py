@@ -247,6 +247,10 @@ class Reader:
         """The index of the extent that holds the byte at `start`."""
         return start // self._store.shape.extent_bytes(held.size)
 
+    def extent_bytes(self, held: CachedObject) -> int:
+        """What one extent holds of the object at most."""
+        return self._store.shape.extent_bytes(held.size)
+
     def spans(self, held: CachedObject, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """The extents that hold a range: (index, from, to) each."""
         return self._store.shape.spans(start, stop, held.size)

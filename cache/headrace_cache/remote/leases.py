@@ -33,6 +33,7 @@ class Hold:
 
     __slots__ = (
         "connection",
+        "each",
         "edition",
         "handle",
         "hits",
@@ -50,6 +51,7 @@ class Hold:
         self.path: NamespacePath = path_of(told.path)
         self.version: ObjectVersion = version_of(told.version)
         self.restricted = told.restricted
+        self.each = told.each
         self.edition = edition
         #: The parts of the object that were lent, by where in it they begin.
         self.spans: dict[int, Span] = {}

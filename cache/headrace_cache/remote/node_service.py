@@ -235,11 +235,17 @@ class NodeService:
         self, declaration: MountDeclaration, *, over: bool = False, checked: bool = True
     ) -> Sequence[Mount]:
         """Mount a store, for every process, the node too; the others that may reach its objects."""
-        return self.own().add_mount(declaration, over=over, checked=checked)
+        try:
+            return self.own().add_mount(declaration, over=over, checked=checked)
+        finally:
+            self._changed(declaration.mount.path)
 
     def remove_mount(self, path: NamespacePath) -> None:
         """Undo `add_mount`."""
-        self.own().remove_mount(path)
+        try:
+            self.own().remove_mount(path)
+        finally:
+            self._changed(path)
 
     def status(self) -> Status:
         """What the node holds and has done."""

@@ -56,13 +56,14 @@ class ToldStanding(Message):
 
 
 class ToldOpen(Message):
-    """An open object: its handle, and what memory holds of its beginning. No `standing`: each open
-    asks."""
+    """An open object: its handle, and what memory holds of its beginning. It is lent in extents of
+    `each` bytes. No `standing`: each open asks."""
 
     handle: int
     path: bytes
     version: ToldVersion
     restricted: bool
+    each: int
     loans: list[ToldLoan]
     standing: ToldStanding | None
 

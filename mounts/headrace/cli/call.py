@@ -20,6 +20,8 @@ class Call:
 
     def __init__(self, config: str | None = None, *, debug: bool = False) -> None:
         self.config = config
+        #: The node of another host that is asked instead of a cache of this one.
+        self.node: str | None = None
         self.debug = debug
         self.log_level: str | None = None
         self.log_format: str | None = None
@@ -30,9 +32,13 @@ class Call:
     def service(self) -> CacheService:
         """The tree and its cache. Raises ConfigError."""
         # Imported here, so that `--help` and `policy check` open no index and load no cipher.
-        from headrace_mounts.connect import connect
+        from headrace_mounts.connect import connect, connect_node
         from headrace_mounts.settings import find_file
 
+        if self.node is not None:
+            self._connected = True
+            self.set_up_logs()
+            return connect_node(self.node, {}, self.config)
         file = find_file(self.config, option="--config")
         self._connected = True
         self.set_up_logs()
@@ -65,6 +71,10 @@ def add_global_options(command: click.Command) -> None:
         if value is not None:
             context.ensure_object(Call).config = value
 
+    def note_node(context: click.Context, _option: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            context.ensure_object(Call).node = value
+
     def note_debug(context: click.Context, _option: click.Parameter, value: bool) -> None:
         if value:
             context.ensure_object(Call).debug = True
@@ -85,6 +95,13 @@ def add_global_options(command: click.Command) -> None:
             expose_value=False,
             callback=note_config,
             help="The configuration; else HEADRACE_CONFIG, ….",
+        ),
+        click.Option(
+            ["--node"],
+            metavar="HOST:PORT",
+            expose_value=False,
+            callback=note_node,
+            help="Ask a node of another host ([[remote]] says how).",
         ),
         click.Option(
             ["--debug"],

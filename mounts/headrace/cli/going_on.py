@@ -50,6 +50,7 @@ class Rest:
             self._call.go_on = None
             return
         config = ["--config", self._call.config] if self._call.config else []
+        config += ["--node", self._call.node] if self._call.node else []
         places = [*self._left, self._target]
         guard = ["--"] if any(place.startswith("-") for place in places) else []
         words = ["headrace", *config, *self._options, *guard, *places]

@@ -29,9 +29,10 @@ def node(call: Call, check: bool) -> None:
 
     It serves the jobs of its configuration, and stays in the foreground until SIGTERM or Ctrl-C,
     answers what is under way, and ends. Jobs find it by its socket when they connect; without it
-    each has a cache of its own. Under systemd it says when it is ready (Type=notify), tells the
-    watchdog that it lives, and takes the socket that systemd listens on. For other supervisors,
-    --check asks a running node of this configuration for a sign of life.
+    each has a cache of its own. With a [node.http] it serves jobs of other hosts too. Under systemd
+    it says when it is ready (Type=notify), tells the watchdog that it lives, and takes the socket
+    that systemd listens on. For other supervisors, --check asks a running node of this
+    configuration for a sign of life.
     """
     from headrace_cache.node.daemon import ServiceManager
     from headrace_mounts.connect import check_node, open_node
@@ -49,7 +50,10 @@ def node(call: Call, check: bool) -> None:
     manager = ServiceManager(os.environ)
     running = open_node(call.config)
     try:
-        complain(f"node: serving at {running.socket_file}; end it with Ctrl-C or SIGTERM")
+        where = str(running.socket_file)
+        if running.door is not None:
+            where += f" and {running.door.url}"
+        complain(f"node: serving at {where}; end it with Ctrl-C or SIGTERM")
         manager.tell("READY=1")
         # Not for ever: a signal may be taken by another thread, and is seen when this one wakes.
         while not ended.wait(min(1.0, manager.watchdog_seconds or 1.0)):

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 
 from headrace_namespace.backends.protocol import BackendContext
-from headrace_namespace.backends.s3.address import Endpoint, bucket_address
+from headrace_namespace.backends.s3.address import bucket_address
 from headrace_namespace.backends.s3.backend import S3Backend, open_s3
 from headrace_namespace.backends.s3.options import read_s3_options
 from headrace_namespace.backends.s3.signing import Signer
 from headrace_namespace.clock import SystemClock
 from headrace_namespace.config import parse_toml, table_from
+from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import ConfigError, HeadraceError
 
 ENVIRON = {"KEY": "AKID", "SECRET": "hidden", "TOKEN": "hidden", "EMPTY": ""}

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import InvalidPath, NameTooLong
 
 Style = Literal["auto", "path", "virtual"]
@@ -15,59 +16,19 @@ Style = Literal["auto", "path", "virtual"]
 #: S3's own limit, in UTF-8.
 MAX_KEY_BYTES = 1024
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 _DNS_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _AWS_HOST = re.compile(r"s3[.-](?:.*\.)?amazonaws\.com(?P<china>\.cn)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a store listens: `http` or `https`, host, port, and a path that all keys lie below."""
-
-    scheme: str
-    host: str
-    port: int
-    base: str = ""
-
-    @classmethod
-    def parse(cls, url: str) -> Endpoint:
-        """The endpoint in `url`. Raises ValueError, whose text never repeats a password."""
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            raise ValueError("this is not a URL") from None
-        if "@" in parts.netloc:
-            raise ValueError("credentials do not belong in a URL")
-        if parts.scheme not in _DEFAULT_PORTS or not host:
-            raise ValueError(f"{url!r} does not start with http:// or https:// and a host")
-        if parts.query or parts.fragment:
-            raise ValueError(f"{url!r} has a query or a fragment, which an endpoint cannot have")
-        return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], parts.path.rstrip("/"))
-
-    @property
-    def authority(self) -> str:
-        """`host` or `host:port`, as the Host header says it: the usual port is left out."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.base}"
-
-    @property
-    def store_host(self) -> str:
-        """What names this store in identities: AWS has many hosts for one set of buckets."""
-        aws = _AWS_HOST.fullmatch(self.host)
-        if aws is not None:
-            return "aws-cn" if aws["china"] else "aws"
-        return self.authority + self.base
-
-
 def store_host(endpoint: Endpoint | None, region: str | None) -> str:
-    """What names the store in identities; without an endpoint it is AWS, by its partition."""
-    if endpoint is not None:
-        return endpoint.store_host
-    return "aws-cn" if region is not None and region.startswith("cn-") else "aws"
+    """What names the store in identities; without an endpoint it is AWS, by its partition: AWS has
+    many hosts for one set of buckets."""
+    if endpoint is None:
+        return "aws-cn" if region is not None and region.startswith("cn-") else "aws"
+    aws = _AWS_HOST.fullmatch(endpoint.host)
+    if aws is not None:
+        return "aws-cn" if aws["china"] else "aws"
+    return endpoint.authority + endpoint.base
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,16 +13,25 @@ from typing import TYPE_CHECKING, TypeVar
 
 from headrace_namespace.backends.s3.address import BucketAddress, bucket_address
 from headrace_namespace.backends.s3.errors import DELETES, READS, WRITES, Fault, read_fault
-from headrace_namespace.backends.s3.http import HttpPool
 from headrace_namespace.backends.s3.options import S3Options
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import AccessRefused, HeadraceError
+from headrace_namespace.http_pool import HttpPool, PoolHints
 
 if TYPE_CHECKING:
     from headrace_namespace.backends.s3.signing import Signer
 
 _T = TypeVar("_T")
 
+
+_HINTS = PoolHints(
+    address="check endpoint_url, region and the network",
+    refused="check endpoint_url, and whether it runs",
+    trust="for a private authority give its file as ca_bundle",
+    no_tls="does the endpoint want http:// instead of https://?",
+    no_http="check the port, and http:// against https://",
+    busy="raise max_connections",
+)
 
 #: The statuses of a success.
 _DONE = (200, 204, 206)
@@ -199,8 +209,13 @@ class S3Client:
             address.endpoint,
             connect_seconds=options.connect_seconds,
             read_seconds=options.read_seconds,
-            ca_bundle=options.ca_bundle,
+            tls=(
+                ssl.create_default_context(cafile=options.ca_bundle)
+                if address.endpoint.scheme == "https"
+                else None
+            ),
             most_connections=options.max_connections,
+            hints=_HINTS,
         )
         return _Route(region, address, pool)
 

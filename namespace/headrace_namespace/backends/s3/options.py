@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from headrace_namespace.backends.protocol import BackendContext
-from headrace_namespace.backends.s3.address import Endpoint, Style
+from headrace_namespace.backends.s3.address import Style
 from headrace_namespace.config import Table
+from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import ConfigError
 
 _SECRETS = (

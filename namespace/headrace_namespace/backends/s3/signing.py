@@ -19,8 +19,8 @@ from botocore.exceptions import BotoCoreError, HTTPClientError, ProfileNotFound
 from botocore.regions import EndpointResolver
 from botocore.session import Session
 
-from headrace_namespace.backends.s3.address import Endpoint
 from headrace_namespace.backends.s3.options import S3Options
+from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import ConfigError, CredentialsRefused, StoreUnavailable
 
 _NONE_HINT = (

@@ -1,8 +1,8 @@
 """One bounded pool of HTTP connections to one host, whose answers are read into given memory.
 
 The standard library's client fills a caller's buffer straight from the socket: twice the speed of
-the usual S3 clients at a third of their CPU. Proxies are not supported: the variables HTTP_PROXY
-and the like are not looked at.
+the usual S3 clients at a third of their CPU. S3 and the clients of a node both ask by it. Proxies
+are not supported: the variables HTTP_PROXY and the like are not looked at.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from headrace_namespace.backends.s3.address import Endpoint
+from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import (
+    AccessRefused,
     HeadraceError,
     StoreAnswerWrong,
     StoreTimeout,
@@ -37,7 +38,20 @@ SEND_BYTES = 1 << 20
 _CLOSED_IDLE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
-class _CutShort(ConnectionError):
+@dataclass(frozen=True, slots=True)
+class PoolHints:
+    """What a user can do about each failure, in the words of what he has configured."""
+
+    address: str
+    refused: str
+    trust: str
+    no_tls: str
+    no_http: str
+    busy: str
+    broke: str | None = None
+
+
+class CutShort(ConnectionError):
     """The request did not leave whole, so that nobody can have acted on it."""
 
 
@@ -59,16 +73,17 @@ class HttpPool:
         *,
         connect_seconds: float,
         read_seconds: float,
-        ca_bundle: str | None,
+        tls: ssl.SSLContext | None,
         most_connections: int,
+        hints: PoolHints,
     ) -> None:
+        """`tls` is how an `https` endpoint is trusted."""
         self._endpoint = endpoint
         self._connect_seconds = connect_seconds
         self._read_seconds = read_seconds
         self._most = most_connections
-        self._tls = (
-            ssl.create_default_context(cafile=ca_bundle) if endpoint.scheme == "https" else None
-        )
+        self._tls = tls
+        self._hints = hints
         self._closed = False
         self._renew()
 
@@ -99,7 +114,7 @@ class HttpPool:
         if not slots.acquire(timeout=WAIT_SECONDS):
             raise StoreTimeout(
                 f"no connection to {self._endpoint} came free within {WAIT_SECONDS:.0f} s",
-                hint="raise max_connections",
+                hint=self._hints.busy,
             )
         try:
             request = _Request(method, target, headers, body, repeatable)
@@ -111,7 +126,7 @@ class HttpPool:
                 if isinstance(error, HeadraceError):
                     raise
                 if isinstance(error, OSError | http.client.HTTPException):
-                    raise self._translated(error) from error
+                    raise self.translated(error) from error
                 raise
             if whole:
                 self._give_back(connection, response)
@@ -146,19 +161,20 @@ class HttpPool:
                 # Closed while it was idle. Nothing was answered, so asking anew is no second try;
                 # unless what was asked may have been done, and must not be twice.
                 connection.close()
-                if not request.repeatable and not isinstance(error, _CutShort):
-                    raise self._translated(error) from error
+                if not request.repeatable and not isinstance(error, CutShort):
+                    raise self.translated(error) from error
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                raise self._translated(error) from error
-        connection = self._connect()
+                raise self.translated(error) from error
+        connection = self.connect()
         try:
             return connection, *_ask(connection, request)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
-    def _connect(self) -> http.client.HTTPConnection:
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection of the caller's own, beside those of the pool. Raises as `exchange`."""
         host, port = self._endpoint.host, self._endpoint.port
         connection: http.client.HTTPConnection
         if self._tls is None:
@@ -174,7 +190,7 @@ class HttpPool:
                 f"{self._endpoint} did not accept a connection within {self._connect_seconds:g} s"
             ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         connection.sock.settimeout(self._read_seconds)
         return connection
 
@@ -204,40 +220,45 @@ class HttpPool:
                     return
         _hang_up(connection, response)
 
-    def _translated(self, error: OSError | http.client.HTTPException) -> HeadraceError:
+    def translated(self, error: OSError | http.client.HTTPException) -> HeadraceError:
+        """What a failure of a connection means, as an error that names the endpoint."""
         where = str(self._endpoint)
         if isinstance(error, socket.gaierror):
             return StoreUnavailable(
                 f"the host of {where} cannot be found: {error.strerror}",
-                hint="check endpoint_url, region and the network",
+                hint=self._hints.address,
             )
         if isinstance(error, ssl.SSLCertVerificationError):
             return _for_good(
                 StoreUnavailable(
                     f"the certificate of {where} is not trusted: {error.verify_message}",
-                    hint="for a private authority give its file as ca_bundle",
+                    hint=self._hints.trust,
                 )
             )
+        if isinstance(error, ssl.SSLError) and "ALERT_CERTIFICATE_REQ" in (error.reason or ""):
+            return AccessRefused(f"{where} demands a certificate of its clients")
+        if isinstance(error, ssl.SSLError) and "ALERT_UNKNOWN_CA" in (error.reason or ""):
+            return AccessRefused(f"{where} does not trust the certificate that it was shown")
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
             return _for_good(
                 StoreUnavailable(
                     f"{where} does not speak TLS as it should: {error.reason or error}",
-                    hint="does the endpoint want http:// instead of https://?",
+                    hint=self._hints.no_tls,
                 )
             )
         if isinstance(error, TimeoutError):
             return StoreTimeout(f"{where} was silent for {self._read_seconds:g} s")
         if isinstance(error, ConnectionRefusedError):
-            return StoreUnavailable(
-                f"nothing listens at {where}", hint="check endpoint_url, and whether it runs"
-            )
+            return StoreUnavailable(f"nothing listens at {where}", hint=self._hints.refused)
         if isinstance(error, OSError):
-            return StoreUnavailable(f"the connection to {where} broke: {error}")
+            return StoreUnavailable(
+                f"the connection to {where} broke: {error}", hint=self._hints.broke
+            )
         if isinstance(error, http.client.IncompleteRead):
             return StoreUnavailable(f"{where} ended its answer too early")
         return StoreAnswerWrong(
             f"what listens at {where} does not speak HTTP: {type(error).__name__}",
-            hint="check the port, and http:// against https://",
+            hint=self._hints.no_http,
         )
 
 
@@ -257,7 +278,7 @@ def _ask(
         try:
             return connection.getresponse(), False  # its reason may have come before it hung up
         except (OSError, http.client.HTTPException):
-            raise _CutShort(str(error)) from error
+            raise CutShort(str(error)) from error
     return connection.getresponse(), True
 
 

@@ -1,0 +1,259 @@
+"""The HTTP door: an event loop in one thread of the node, and what it does with each request.
+
+Warm bytes go from the cache's memory to the socket on the loop's thread; what may block is done by
+a bounded number of others (`crowd.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from headrace_cache.access import HttpAccess
+from headrace_cache.local_service import LocalService
+from headrace_cache.node.http import bounds
+from headrace_cache.node.http.crowd import Busy, Crowd
+from headrace_cache.node.http.exchange import Exchange, Stalled, refusal
+from headrace_cache.node.http.guard import EVERYBODY, Guard, certificate_names, server_tls
+from headrace_cache.node.http.opened import OpenObjects
+from headrace_cache.node.http.routing import Routing
+from headrace_cache.wire import routes
+from headrace_namespace.errors import (
+    ConfigError,
+    CredentialsRefused,
+    HeadraceError,
+    StoreUnavailable,
+)
+
+_log = logging.getLogger(__name__)
+
+#: Connections that may wait to be taken.
+BACKLOG = 512
+#: What the thread of the loop has to end in, once nothing is under way.
+JOIN_SECONDS = 5.0
+#: The loop closes sockets in its own time, after they were let go of.
+CLOSING_SECONDS = 0.05
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Length: 0\r\nHeadrace-Protocol: %d\r\n\r\n" % routes.HTTP_PROTOCOL
+)
+
+
+class _Connections(web.Server):
+    """aiohttp's server, with a bound on its connections."""
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self.connections) > bounds.MOST_CONNECTIONS:
+            transport.write(_FULL)
+            transport.close()
+
+
+class HttpDoor:
+    """Serves clients of other hosts until it is closed."""
+
+    def __init__(
+        self,
+        *,
+        service: LocalService,
+        access: HttpAccess,
+        release: str,
+        metrics: Callable[[], str] | None = None,
+    ) -> None:
+        """Begins to serve. `metrics` is what `/metrics` says, where anything says it. Raises
+        ConfigError where the address or the certificate cannot be used."""
+        self._guard = Guard(access.clients)
+        known = access.clients or (EVERYBODY,)
+        self._seen = {each.name: service.seen_by(each.principal) for each in known}
+        self._headers = {
+            routes.PROTOCOL_HEADER: str(routes.HTTP_PROTOCOL),
+            routes.RELEASE_HEADER: release,
+            "Server": "headrace",
+        }
+        self._release = release
+        self._metrics = metrics
+        self._ending = False
+        self._refusals_from = 0.0
+        tls = server_tls(access)
+        listener = _listening(access)
+        #: The port that it listens at, and the URL of that; others may have another name for it.
+        self.port: int = listener.getsockname()[1]
+        host = f"[{access.host}]" if ":" in access.host else access.host
+        self.url = f"{'http' if tls is None else 'https'}://{host}:{self.port}"
+        self._begun: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(listener, tls), name="headrace-http", daemon=True
+        )
+        self._thread.start()
+        self._begun.result()
+
+    def close(self) -> None:
+        """Take no more requests, wait a while for those under way, and end every connection."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(bounds.DRAIN_SECONDS + JOIN_SECONDS)
+
+    def _run(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_until_complete(self._serve(listener, tls))
+        except Exception as error:
+            if not self._begun.done():
+                self._begun.set_exception(error)
+            else:
+                _log.exception("the node's HTTP door has ended by a fault")
+        finally:
+            self._loop.close()
+            listener.close()
+
+    async def _serve(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        self._crowd = Crowd()
+        self._objects = OpenObjects(time.monotonic)
+        self._routing = Routing(self._objects)
+        connections = _Connections(
+            self._handle,
+            access_log=None,
+            logger=_log,
+            keepalive_timeout=bounds.IDLE_SECONDS,
+            max_line_size=bounds.MOST_LINE_BYTES,
+            max_field_size=bounds.MOST_FIELD_BYTES,
+            max_headers=bounds.MOST_HEADERS,
+            auto_decompress=False,
+        )
+        server = await self._loop.create_server(
+            connections,
+            sock=listener,
+            ssl=tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=bounds.HANDSHAKE_SECONDS if tls else None,
+        )
+        self._begun.set_result(None)
+        await self._end.wait()
+        self._ending = True
+        server.close()
+        connections.pre_shutdown()
+        if not await self._crowd.wait_until_empty(bounds.DRAIN_SECONDS):
+            _log.warning("the node ends while %d requests are under way", self._crowd.size)
+        await connections.shutdown(CLOSING_SECONDS)
+        await asyncio.sleep(CLOSING_SECONDS)
+        self._crowd.close()
+        self._objects.close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Any request: its answer, to its last byte. Who does not take that is given up."""
+        answer = await self._answer(request)
+        try:
+            async with asyncio.timeout(bounds.STALLED_SECONDS):
+                await answer.prepare(request)
+                await answer.write_eof()
+        except TimeoutError:
+            _cut_short(request, Stalled("the client takes nothing"))
+        except ConnectionError as error:
+            _cut_short(request, error)
+        return answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Who asks, whether there is room, and then its route."""
+        target = request.raw_path.partition("?")[0]
+        if request.method in ("GET", "HEAD") and target in (routes.HEALTH, routes.READY):
+            ending = self._ending and target == routes.READY
+            return web.Response(
+                status=503 if ending else 200, text="ending\n" if ending else "ok\n"
+            )
+        if self._ending:
+            return self._busy(request, "the node is ending")
+        try:
+            self._agree(request)
+            exchange = self._known(request)
+        except CredentialsRefused as error:
+            self._log_refusal(request, error)
+            answer = refusal(request, error, self._headers, 401)
+            answer.headers["WWW-Authenticate"] = "Bearer"
+            return answer
+        except ConfigError as error:
+            return refusal(request, error, self._headers, 426)
+        try:
+            with self._crowd.request(exchange.client.name):
+                if target == routes.METRICS and request.method == "GET" and self._metrics:
+                    return web.Response(text=await exchange.work(self._metrics))
+                return await self._routing.answer(exchange, target)
+        except Busy as error:
+            return self._busy(request, str(error))
+        except HeadraceError as error:
+            return refusal(request, error, self._headers)
+        except ConnectionError as error:
+            _cut_short(request, error)
+            return web.Response(status=400)
+        except ValueError as error:
+            wrong = ConfigError(f"the node was asked for nonsense: {error}")
+            return refusal(request, wrong, self._headers, 400)
+        except Exception as error:  # a fault of ours: who waits must learn of it
+            _log.exception("a request could not be answered")
+            fault = StoreUnavailable(f"the node failed: {type(error).__name__}: {error}")
+            return refusal(request, fault, self._headers, 500)
+
+    def _agree(self, request: web.BaseRequest) -> None:
+        """Raises ConfigError where a headrace client speaks another protocol."""
+        spoken = request.headers.get(routes.PROTOCOL_HEADER)
+        if spoken is not None and spoken != str(routes.HTTP_PROTOCOL):
+            client = request.headers.get(routes.RELEASE_HEADER, "unknown")
+            raise routes.other_protocol(self._release, routes.HTTP_PROTOCOL, client, spoken)
+
+    def _known(self, request: web.BaseRequest) -> Exchange:
+        """Who asks. Raises CredentialsRefused."""
+        transport = request.transport
+        shown: object = None if transport is None else transport.get_extra_info("peercert")
+        if self._guard.admits_everybody and not _is_local(request.headers.get("Host", "")):
+            # A page in a browser of this host may have a name of its own lead here.
+            raise CredentialsRefused("without authentication this node answers to localhost alone")
+        client = self._guard.identify(
+            request.headers.get("Authorization"), certificate_names(shown)
+        )
+        return Exchange(request, client, self._seen[client.name], self._crowd, self._headers)
+
+    def _busy(self, request: web.BaseRequest, why: str) -> web.Response:
+        answer = refusal(request, StoreUnavailable(why), self._headers, 503)
+        answer.headers["Retry-After"] = "1"
+        return answer
+
+    def _log_refusal(self, request: web.BaseRequest, error: CredentialsRefused) -> None:
+        now = time.monotonic()
+        if now >= self._refusals_from:
+            self._refusals_from = now + bounds.REFUSAL_LOG_SECONDS
+            _log.warning("refused a client at %s: %s", request.remote, error.message)
+
+
+def _cut_short(request: web.BaseRequest, error: ConnectionError) -> None:
+    """The client is gone, or is given up: its connection ends at once."""
+    _log.info("a request of %s was cut short: %s", request.remote, error)
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def _is_local(host: str) -> bool:
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    return name.strip("[]").lower() in ("localhost", "::1") or name.startswith("127.")
+
+
+def _listening(access: HttpAccess) -> socket.socket:
+    family = socket.AF_INET6 if ":" in access.host else socket.AF_INET
+    try:
+        return socket.create_server((access.host, access.port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        where = f"{access.host}:{access.port}"
+        raise ConfigError(
+            f"the node cannot listen at {where}: {error.strerror or error}",
+            hint="another program may have the port",
+        ) from None

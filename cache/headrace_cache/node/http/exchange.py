@@ -1,0 +1,122 @@
+"""One request and its answer, as every route of the door needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import HttpVersion11, web
+
+from headrace_cache.access import KnownClient
+from headrace_cache.local_service import LocalService
+from headrace_cache.node.http.bounds import (
+    LEAST_PART_BYTES,
+    SLICE_BYTES,
+    STALLED_SECONDS,
+)
+from headrace_cache.node.http.crowd import Crowd
+from headrace_cache.wire import routes
+from headrace_cache.wire.changes import encode
+from headrace_cache.wire.values import told_error
+from headrace_namespace.errors import HeadraceError
+
+Answer = TypeVar("Answer")
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Stalled(ConnectionError):
+    """The client took or sent nothing for too long; its connection is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request of a known client, the cache as that client may see it, and how to answer."""
+
+    request: web.BaseRequest
+    client: KnownClient
+    service: LocalService
+    crowd: Crowd
+    headers: dict[str, str]
+
+    async def work(self, blocking: Callable[[], Answer]) -> Answer:
+        """What blocking work answers. While it takes long, a headrace client is told that the node
+        lives."""
+        working: Coroutine[Any, Any, Answer] = self.crowd.on_thread(self.client.name, blocking)
+        if routes.PROTOCOL_HEADER not in self.request.headers:
+            return await working
+        task = asyncio.ensure_future(working)
+        while True:
+            done, _ = await asyncio.wait((task,), timeout=routes.BEAT_SECONDS)
+            if done:
+                return task.result()
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Tell a client that is still there to wait, or to send the body that it asked about."""
+        transport = self.request.transport
+        if transport is not None and self.request.version >= HttpVersion11:
+            transport.write(_CONTINUE)
+
+    async def send(self, response: web.StreamResponse, data: bytes | memoryview) -> None:
+        """Give a slice to the client; returns when he has taken most of it. Raises Stalled."""
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await response.write(data)
+        except TimeoutError:
+            raise self.hang_up("the client takes nothing") from None
+
+    async def parts(self) -> AsyncIterator[bytearray]:
+        """The body, in pieces of some `SLICE_BYTES`. Raises Stalled, ConnectionError where it ends
+        too early."""
+        content = self.request.content
+        part, ended = bytearray(), False
+        while not ended:
+            least = min(len(part) + LEAST_PART_BYTES, SLICE_BYTES)
+            try:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    while len(part) < least and not ended:
+                        piece = await content.readany()
+                        part += piece
+                        ended = not piece
+            except TimeoutError:
+                raise self.hang_up("the client sends nothing") from None
+            except web.RequestPayloadError as error:
+                raise ConnectionResetError(f"the body ended too early: {error}") from None
+            if part and (ended or len(part) >= SLICE_BYTES):
+                yield part
+                part = bytearray()
+
+    def hang_up(self, why: str) -> Stalled:
+        """End the connection at once, whatever was on its way."""
+        if self.request.transport is not None:
+            self.request.transport.abort()
+        return Stalled(why)
+
+    def message(self, told: bytes, status: int = 200, **more: str) -> web.Response:
+        """An answer that is one message."""
+        headers = self.headers | {"Content-Type": routes.MESSAGE_TYPE} | more
+        return web.Response(body=told, status=status, headers=headers)
+
+
+def refusal(
+    request: web.BaseRequest,
+    error: HeadraceError,
+    headers: dict[str, str],
+    status: int | None = None,
+) -> web.Response:
+    """An error: a message for who accepts that, one line of text for others."""
+    status = routes.status_of(error) if status is None else status
+    if routes.MESSAGE_TYPE in request.headers.get("Accept", ""):
+        told = encode(told_error(error))
+        headers = headers | {"Content-Type": routes.MESSAGE_TYPE}
+        return web.Response(body=told, status=status, headers=headers)
+    # A path may hold anything, and an answer is read on terminals.
+    line = "".join(char if char.isprintable() else "\ufffd" for char in str(error)) + "\n"
+    return web.Response(
+        body=line.encode("utf-8", "replace"),
+        status=status,
+        headers=headers | {"Content-Type": "text/plain; charset=utf-8"},
+    )

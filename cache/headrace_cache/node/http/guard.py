@@ -1,0 +1,86 @@
+"""Who may come in by HTTP: tokens and certificates, compared in a time that tells nothing."""
+
+from __future__ import annotations
+
+import hmac
+import ssl
+from collections.abc import Sequence
+from typing import cast
+
+from headrace_cache.access import HttpAccess, KnownClient, token_digest
+from headrace_cache.policy.audience import ANONYMOUS
+from headrace_namespace.errors import ConfigError, CredentialsRefused
+
+#: Who is admitted where no client is named.
+EVERYBODY = KnownClient("", None, None, ANONYMOUS)
+
+
+class Guard:
+    """Tells who a request is from."""
+
+    def __init__(self, clients: Sequence[KnownClient]) -> None:
+        """No clients: everybody is admitted, and known as nobody."""
+        self._clients = tuple(clients)
+        self._tokens = tuple(each for each in self._clients if each.token is not None)
+
+    @property
+    def admits_everybody(self) -> bool:
+        """Whether nobody has to show anything."""
+        return not self._clients
+
+    def identify(self, authorization: str | None, names: frozenset[str]) -> KnownClient:
+        """The client that shows this header, and a certificate of these names. Raises
+        CredentialsRefused."""
+        if not self._clients:
+            return EVERYBODY
+        if authorization is None:
+            for each in self._clients:
+                if each.token is None and each.certificate_name in names:
+                    return each
+            raise CredentialsRefused("no token was shown", hint="this node wants a bearer token")
+        kind, _, token = authorization.partition(" ")
+        shown = token_digest(token.strip())
+        found: KnownClient | None = None
+        for each in self._tokens:  # all of them, whichever it is
+            if hmac.compare_digest(cast("bytes", each.token), shown):
+                found = each
+        if kind.lower() != "bearer" or found is None:
+            raise CredentialsRefused("this token is not known here")
+        if found.certificate_name is not None and found.certificate_name not in names:
+            raise CredentialsRefused("the token belongs to another certificate")
+        return found
+
+
+def certificate_names(shown: object) -> frozenset[str]:
+    """The names in a certificate, as `ssl` tells of it: DNS names, and the common name."""
+    if not isinstance(shown, dict):
+        return frozenset()
+    told = cast("dict[str, tuple[object, ...]]", shown)
+    alternatives = cast("tuple[tuple[str, str], ...]", told.get("subjectAltName", ()))
+    names = {value for kind, value in alternatives if kind == "DNS"}
+    for part in cast("tuple[tuple[tuple[str, str], ...], ...]", told.get("subject", ())):
+        names.update(value for kind, value in part if kind == "commonName")
+    return frozenset(names)
+
+
+def server_tls(access: HttpAccess) -> ssl.SSLContext | None:
+    """How the door shows itself, and whom it wants to see. Raises ConfigError."""
+    if access.certificate is None or access.key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(access.certificate, access.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the node's certificate {access.certificate} and key {access.key} cannot be used: "
+            f"{error}"
+        ) from None
+    if access.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_verify_locations(access.client_ca)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"client_ca {access.client_ca} cannot be used: {error}") from None
+    return context
