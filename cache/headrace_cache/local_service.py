@@ -193,6 +193,10 @@ class LocalService:
                 if ref is not None:
                     namespace.moved(ref)
 
+    def mount_of(self, path: NamespacePath) -> Mount | None:
+        """The mount that answers for `path`, as far as is known; no store is asked."""
+        return self._now().namespace.mount_of(path)
+
     def mounts(self) -> Sequence[Mount]:
         """The mount table."""
         return self._now().namespace.mounts

@@ -262,7 +262,7 @@ def _build(
         rule=S3Fifo[Extent](),
         call_back=sharing.call_back if sharing else None,
     )
-    ssd = _open_ssd(cache) if cache.ssd_bytes else None
+    ssd = _open_ssd(cache, context.clock) if cache.ssd_bytes else None
     store = ExtentStore(
         memory=memory,
         ssd=ssd,
@@ -332,13 +332,14 @@ def _book(ledger: Ledger, name: str) -> Book:
         return MemoryLedger().book(name)
 
 
-def _open_ssd(cache: CacheSettings) -> PageTier:
+def _open_ssd(cache: CacheSettings, clock: Clock) -> PageTier:
     return WriteBehindTier(
         open_ssd_tier(
             folder=cache.folder,
             limit_bytes=cache.ssd_bytes,
             key_file=cache.key_file,
             page_bytes=PAGE_BYTES,
+            clock=clock,
         ),
         backlog_bytes=int(cache.memory_bytes * SEALING_SHARE),
     )

@@ -103,6 +103,11 @@ class Namespace:
         if self._on_written is not None:
             self._on_written()
 
+    def mount_of(self, path: NamespacePath) -> Mount | None:
+        """The mount that answers for `path`, as far as is known without looking; no store is
+        asked."""
+        return self._trees.tree.table.find(path)
+
     def mounted(self, *, at_once: bool = False) -> object:
         """Stands for the mounts of now: the same object for as long as they stay the same.
 

@@ -11,14 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from headrace_cache.backing import most_descriptors
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
+from headrace_cache.node.doorkeeper import Doorkeeper
 from headrace_cache.node.gauges import Gauges
+from headrace_cache.node.own_socket import OwnSocket
 from headrace_cache.node.server import NodeServer
 from headrace_cache.node_facts import NodeFacts
 from headrace_cache.policy.audience import NOBODY, Audience
 from headrace_cache.wire.bulletin import Bulletin
-from headrace_cache.wire.channel import listening
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.units import format_bytes
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
 BACKLOG = 1024
+#: Connections at once; one more is closed at once. A quarter of the descriptors at most: extents
+#: take three.
+MOST_CONNECTIONS = 16_384
 #: How often the service manager is told of clients and tiers.
 STATUS_SECONDS = 10.0
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
@@ -84,20 +89,25 @@ class Node:
         self._bulletin = bulletin
         #: Where clients find it.
         self.socket_file = socket_file
-        self._own_file = handed is None
-        try:
-            listener = handed or listening(socket_file, BACKLOG, everybody=served != NOBODY)
-        except FileExistsError as error:
-            raise ConfigError(str(error)) from None
+        self._own: OwnSocket | None = None
+        if handed is None:
+            try:
+                self._own = OwnSocket(socket_file, BACKLOG, everybody=served != NOBODY)
+            except FileExistsError as error:
+                raise ConfigError(str(error)) from None
+            handed = self._own.listener
         gauges = Gauges(service=service, bulletin=bulletin, release=release, clock=clock)
         self.server = NodeServer(
-            listener=listener,
+            listener=handed,
             answers=Answers(bulletin, gauges),
             service=service,
             bulletin=bulletin,
-            fingerprint=fingerprint,
-            release=release,
-            served=served,
+            doorkeeper=Doorkeeper(
+                served=served,
+                fingerprint=fingerprint,
+                release=release,
+                most_connections=min(MOST_CONNECTIONS, most_descriptors() // 4),
+            ),
             called_back=recalls.take,
         )
         recalls.server = gauges.server = self.server
@@ -108,7 +118,7 @@ class Node:
             self.door = None if open_door is None else open_door(self._metrics)
         except BaseException:
             self.server.close()
-            self._unlink()
+            self._let_go()
             raise
         self.server.start()
         _log.info("the node is ready", extra={"socket": str(socket_file)})
@@ -134,7 +144,7 @@ class Node:
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""
         _log.info("the node ends", extra={"clients": self.server.clients})
-        self._unlink()  # first: who comes now uses a cache of his own
+        self._let_go()  # first: who comes now uses a cache of his own
         if self.door is not None:
             self.door.close()
         self.server.close()
@@ -142,9 +152,9 @@ class Node:
         self._bulletin.close()
         _log.info("the node has ended", extra={"answered": self.server.answered})
 
-    def _unlink(self) -> None:
-        if self._own_file:
-            self.socket_file.unlink(missing_ok=True)
+    def _let_go(self) -> None:
+        if self._own is not None:
+            self._own.let_go()
 
 
 def handed_socket(environ: Mapping[str, str]) -> socket.socket | None:

@@ -56,7 +56,7 @@ class Gauges:
             resident_bytes=resident,
             own_bytes=resident - shared,
             connections=server.connections,
-            most_connections=server.most_connections,
+            most_connections=server.doorkeeper.most_connections,
             clients=len(sessions),
             rows=busiest(each.facts(sizes, now, moment) for each in seen),
             requests_under_way=server.under_way,

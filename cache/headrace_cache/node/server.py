@@ -17,14 +17,16 @@ import threading
 import time
 from _thread import start_new_thread
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
-from headrace_cache.backing import most_descriptors
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
-from headrace_cache.node.refusals import Refusals
+from headrace_cache.node.connection import Connection, Turn, Unbegun
+from headrace_cache.node.doorkeeper import Doorkeeper
 from headrace_cache.node.session import Lent, Session
+from headrace_cache.node.store_turns import StoreTurns
 from headrace_cache.node.turns import Turns
-from headrace_cache.policy.audience import Audience
+from headrace_cache.policy.audience import Principal
 from headrace_cache.principals import principal_of
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import BEAT_SECONDS, Bulletin
@@ -33,21 +35,21 @@ from headrace_cache.wire.channel import (
     MOST_PACKET_BYTES,
     Channel,
     Ended,
-    Peer,
     close_all,
 )
 from headrace_cache.wire.values import told_error
-from headrace_namespace.errors import AccessRefused, ConfigError, HeadraceError, TooManyOpen
+from headrace_namespace.errors import ConfigError, HeadraceError
 
 _log = logging.getLogger(__name__)
 
-#: Connections at once; one more is closed at once.
-MOST_CONNECTIONS = 16_384
 #: Requests that are answered at once. A store that stalls holds up those who ask for it, until it
 #: is given up; the others go on while there is a thread left.
 ANSWERING_THREADS = 64
 #: Of one client: what waits for a stalled store leaves threads to the others.
 MOST_OF_A_SESSION = 16
+#: Connections taken before it is another's turn: of a flood of them, each would otherwise wait for
+#: all that is asked meanwhile.
+TAKEN_AT_ONCE = 64
 #: How long a thread waits where a connection cannot be taken for want of descriptors.
 ACCEPT_AGAIN_SECONDS = 0.1
 #: How often it is looked whether mounts were made or undone by others.
@@ -60,17 +62,6 @@ _READ_ONCE = (
 )
 
 
-class _Connection:
-    __slots__ = ("channel", "owner", "peer", "session")
-
-    def __init__(self, channel: Channel, peer: Peer) -> None:
-        self.channel = channel
-        self.peer = peer
-        self.session: Session[_Connection] | None = None
-        #: Whether it began its session, which ends with it.
-        self.owner = False
-
-
 class NodeServer:
     """Serves local clients until it is closed."""
 
@@ -81,36 +72,31 @@ class NodeServer:
         answers: Answers,
         service: LocalService,
         bulletin: Bulletin,
-        fingerprint: str,
-        release: str,
-        served: Audience,
+        doorkeeper: Doorkeeper,
         called_back: Callable[[], list[int]],
     ) -> None:
-        """`served`: whom the node serves beside its own user and root, as far as the policy lets
-        them read. `called_back` gives the numbers of the extents whose room is needed; it is asked
+        """`called_back` gives the numbers of the extents whose room is needed; it is asked
         after each `wake`."""
         self._listener = listener
         self._answers = answers
         self._service = service
         self._bulletin = bulletin
-        self._fingerprint = fingerprint
-        self._release = release
-        self._served = served
         self._called_back = called_back
         self._lock = threading.Lock()
-        self._connections: dict[int, _Connection] = {}
-        self._sessions: dict[int, Session[_Connection]] = {}
+        self._connections: dict[int, Connection] = {}
+        self._unbegun = Unbegun()
+        self._sessions: dict[int, Session[Connection]] = {}
+        self._views: WeakValueDictionary[Principal, LocalService] = WeakValueDictionary()
+        self._stores: StoreTurns[Turn] = StoreTurns()
         self._numbers = itertools.count(1)
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closing = False
         self._ended = threading.Event()
-        #: A quarter of the descriptors; extents take three.
-        self.most_connections = min(MOST_CONNECTIONS, most_descriptors() // 4)
+        self.doorkeeper = doorkeeper
         #: Requests answered; it may lose a few, being counted by many threads.
         self.answered = 0
-        self._answering: set[_Connection] = set()
-        self._refusals = Refusals()
+        self._answering: set[Connection] = set()
         self._threads: list[threading.Thread] = []
         listener.setblocking(False)
         self._epoll.register(listener.fileno(), _READ_ONCE)
@@ -121,7 +107,7 @@ class NodeServer:
         """Sessions of now."""
         return len(self._sessions)
 
-    def sessions(self) -> list[Session[_Connection]]:
+    def sessions(self) -> list[Session[Connection]]:
         """Each of them."""
         with self._lock:
             return list(self._sessions.values())
@@ -150,6 +136,8 @@ class NodeServer:
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS):
             self._bulletin.beat()
+            with self._lock:
+                self._unbegun.end_due(time.monotonic())
 
     def _watch_mounts(self) -> None:
         """Not by the thread that beats: a disk that stalls is not the node's end."""
@@ -206,7 +194,9 @@ class NodeServer:
             self._epoll.modify(self._wake, _READ_ONCE)
         elif descriptor == self._listener.fileno():
             try:
-                self._accept()
+                for _ in range(TAKEN_AT_ONCE):
+                    if not self._accept():
+                        break
             finally:
                 self._epoll.modify(descriptor, _READ_ONCE)
         else:
@@ -214,80 +204,109 @@ class NodeServer:
             if connection is not None and self._has_turn(connection):
                 self._answer_in_turn(connection, room)
 
-    def _has_turn(self, connection: _Connection) -> bool:
+    def _has_turn(self, connection: Connection) -> bool:
         """Whether it is this connection's turn now; a session's first needs none."""
         session = connection.session
         return session is None or connection.owner or session.turns.take(connection)
 
-    def _answer_in_turn(self, connection: _Connection, room: bytearray) -> None:
-        """Answer, and then who of the same session waited for it."""
-        following: _Connection | None = connection
-        while following is not None:
-            connection, session = following, following.session
-            counted = session is not None and not connection.owner
+    def _answer_in_turn(self, connection: Connection, room: bytearray) -> None:
+        """Answer, and then who waited for a turn of the same session, or of the same store."""
+        todo = [Turn(connection)]
+        while todo:
+            turn = todo.pop()
+            session = turn.connection.session
+            counted = session is not None and not turn.connection.owner
+            done = True
             try:
-                if self._answer(connection, room):
-                    self._epoll.modify(connection.channel.socket.fileno(), _READ_ONCE)
+                done = self._answer(turn, room)
             finally:
-                following = session.turns.give() if session is not None and counted else None
+                if done and turn.store is not None and (waited := turn.store.give()) is not None:
+                    todo.append(waited)
+                if done and session is not None and counted:
+                    following = session.turns.give()
+                    todo += [] if following is None else [Turn(following)]
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Take a connection; False where none waits any more."""
         try:
             accepted, _ = self._listener.accept()
         except BlockingIOError:
-            return  # it is gone already
+            return False
         except OSError:
             time.sleep(ACCEPT_AGAIN_SECONDS)  # no descriptor is left; others close some
-            return
+            return False
         accepted.setblocking(False)
         channel = Channel(accepted)
         peer = channel.peer()
-        refusal: HeadraceError | None = None
-        if not self._serves(peer):
-            refusal = AccessRefused(
-                f"this node does not serve user {peer.user}",
-                hint="run a node of your own, or none; or be named in its [node] users or groups",
-            )
-        elif len(self._connections) >= self.most_connections:
-            refusal = TooManyOpen(f"the node has {self.most_connections} connections already")
+        refusal = self.doorkeeper.refusal(peer, len(self._connections))
         if refusal is not None:
-            self._refusals.note(type(refusal).__name__, peer)
             self._refuse(channel, refusal)
-            return
-        with self._lock:
-            self._connections[accepted.fileno()] = _Connection(channel, peer)
-        self._epoll.register(accepted.fileno(), _READ_ONCE)
-
-    def _serves(self, peer: Peer) -> bool:
-        if peer.user in (0, os.geteuid()):
             return True
-        return self._served.admits(principal_of(peer.user, peer.groups))
+        connection = Connection(channel, peer)
+        with self._lock:
+            self._connections[accepted.fileno()] = connection
+            self._unbegun.add(connection, time.monotonic())
+        self._epoll.register(accepted.fileno(), _READ_ONCE)
+        return True
 
     def _refuse(self, channel: Channel, error: Exception) -> None:
         with contextlib.suppress(BlockingIOError, Ended):
             channel.send(m.encode(told_error(error)))
         channel.close()
 
-    def _answer(self, connection: _Connection, room: bytearray) -> bool:
-        """Answer one packet; False where the connection ended."""
-        channel, lent, packet = connection.channel, None, memoryview(b"")
+    def _answer(self, turn: Turn, room: bytearray) -> bool:
+        """Answer one request; False where it stands in line for its store, and keeps its session's
+        turn."""
+        connection = turn.connection
+        request: m.Request | m.Failed | None = turn.request
         if connection.session is not None and connection.session.ended:
             self._end(connection)
-            return False
+            return True
+        if request is None:
+            request = self._received(connection, room)
+            if request is None:
+                return True
+            if connection.session is not None and not isinstance(request, m.Failed):
+                turn.request = request
+                turn.store = self._stores.of(connection.session, request)
+                if turn.store is not None and not turn.store.take(turn):
+                    return False
+        if self._reply(connection, request):
+            self._listen_to(connection)
+        return True
+
+    def _received(self, connection: Connection, room: bytearray) -> m.Request | m.Failed | None:
+        """What it asks, or what is to be said of what it says; None where it says nothing."""
         try:
-            packet, descriptors = channel.receive(room)
-            close_all(descriptors)  # nobody sends us any
+            packet, descriptors = connection.channel.receive(room)
+        except BlockingIOError:
+            self._listen_to(connection)
+            return None
+        except Exception:
+            self._end(connection)
+            return None
+        close_all(descriptors)  # nobody sends us any
+        try:
+            return m.request_of(packet)
+        except ValueError as error:
+            return told_error(self.doorkeeper.nonsense(error, connection.peer))
+
+    def _listen_to(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it was ended meanwhile
+            self._epoll.modify(connection.channel.socket.fileno(), _READ_ONCE)
+
+    def _reply(self, connection: Connection, request: m.Request | m.Failed) -> bool:
+        """Answer one request; False where the connection ended."""
+        lent: Lent | None = None
+        try:
             self._answering.add(connection)
             try:
-                answer, lent = self._answered(connection, m.request_of(packet))
+                answer, lent = self._answered(connection, request)
                 encoded = m.encode(answer)
             except HeadraceError as error:
                 encoded = m.encode(told_error(error))
             except ValueError as error:
-                wrong = ConfigError(f"the node was asked for nonsense: {error}")
-                encoded = m.encode(told_error(wrong))
-                # Neither the request nor the error's sentence: they may hold a name, or data.
-                self._refusals.note("nonsense", connection.peer)
+                encoded = m.encode(told_error(self.doorkeeper.nonsense(error, connection.peer)))
             except Exception as error:  # a fault of ours: who waits must learn of it
                 _log.exception("a request could not be answered")
                 encoded = m.encode(told_error(error))
@@ -296,13 +315,8 @@ class NodeServer:
                 encoded = m.encode(told_error(ConfigError("the answer is too long to be sent")))
             if connection.session is not None:
                 connection.session.answered += 1
-            channel.send(encoded, () if lent is None else lent.descriptors)
-        except BlockingIOError:
-            if not packet:
-                return True  # nothing to read after all
-            self._end(connection)  # it does not take its answer
-            return False
-        except Exception:
+            connection.channel.send(encoded, () if lent is None else lent.descriptors)
+        except Exception:  # it is gone, or does not take its answer
             self._end(connection)
             return False
         finally:
@@ -312,8 +326,10 @@ class NodeServer:
         return True
 
     def _answered(
-        self, connection: _Connection, request: m.Request
+        self, connection: Connection, request: m.Request | m.Failed
     ) -> tuple[m.Answer, Lent | None]:
+        if isinstance(request, m.Failed):
+            return request, None
         if connection.session is not None:
             return self._answers.answer(connection.session, request)
         if isinstance(request, m.Join):
@@ -324,34 +340,34 @@ class NodeServer:
                 connection.peer.groups,
             ):
                 raise ValueError(f"there is no session {request.session}")
-            connection.session = session
+            with self._lock:
+                connection.session = session
+                self._unbegun.discard(connection)
             return m.Done(), None
         if not isinstance(request, m.Hello):
             raise ValueError("a connection begins with Hello or Join")
         return self._begun(connection, request)
 
-    def _begun(self, connection: _Connection, hello: m.Hello) -> tuple[m.Answer, Lent]:
-        if hello.protocol != m.PROTOCOL:
-            older = "client" if hello.protocol < m.PROTOCOL else "node"
-            self._refusals.note("another protocol", connection.peer)
-            raise ConfigError(
-                f"the node is headrace {self._release} (protocol {m.PROTOCOL}) and the client is "
-                f"{hello.release} (protocol {hello.protocol})",
-                hint=f"upgrade the {older}",
-            )
-        if hello.fingerprint != self._fingerprint:
-            self._refusals.note("another configuration", connection.peer)
-            raise ConfigError("the node serves another configuration")
+    def _begun(self, connection: Connection, hello: m.Hello) -> tuple[m.Answer, Lent]:
+        self.doorkeeper.require_alike(hello, connection.peer)
         bulletin = Lent(descriptors=[self._bulletin.open_for_reading()])
+        turns, peer = Turns[Connection](MOST_OF_A_SESSION), connection.peer
+        principal = principal_of(peer.user, peer.groups)  # asks the system, which may take a while
         with self._lock:
-            turns = Turns[_Connection](MOST_OF_A_SESSION)
-            peer = connection.peer
-            service = self._service.seen_by(principal_of(peer.user, peer.groups))
+            service = self._seen_by(principal)
             session = Session(next(self._numbers), connection.channel, service, peer, turns)
             self._sessions[session.number] = session
             connection.session, connection.owner = session, True
+            self._unbegun.discard(connection)
         _log.info("a client has begun", extra=session.identity())
         return m.Welcome(session.number), bulletin
+
+    def _seen_by(self, principal: Principal) -> LocalService:
+        """The cache as these may use it, one for all their sessions; under the lock."""
+        service = self._views.get(principal)
+        if service is None:
+            self._views[principal] = service = self._service.seen_by(principal)
+        return service
 
     def _call_back(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -361,12 +377,13 @@ class NodeServer:
             with self._lock:
                 sessions = list(self._sessions.values())
             for session in sessions:
-                for number in numbers:
+                for number in session.extents.intersection(numbers):  # most have none
                     session.call_back(number)
 
-    def _end(self, connection: _Connection) -> None:
+    def _end(self, connection: Connection) -> None:
         with self._lock:
             self._connections.pop(connection.channel.socket.fileno(), None)
+            self._unbegun.discard(connection)
             session = connection.session if connection.owner else None
             if session is not None:
                 self._sessions.pop(session.number, None)

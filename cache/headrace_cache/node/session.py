@@ -52,6 +52,25 @@ class Lent:
 class Session(Generic[Who]):
     """One client. Safe to use from several threads."""
 
+    __slots__ = (
+        "_began",
+        "_called_back",
+        "_channel",
+        "_handles",
+        "_listings",
+        "_lock",
+        "_numbers",
+        "_store",
+        "_tell_from",
+        "answered",
+        "ended",
+        "extents",
+        "number",
+        "peer",
+        "service",
+        "turns",
+    )
+
     def __init__(
         self, number: int, channel: Channel, service: LocalService, peer: Peer, turns: Turns[Who]
     ) -> None:

@@ -63,6 +63,10 @@ class NodeGone(ConnectionError):
     """The node has ended, or never was."""
 
 
+class NodeSilent(NodeGone):
+    """It is there, and takes no session: stopped, or with more to do than it can."""
+
+
 class NodeConnection:
     """One session with a node. Safe to use from many threads, not across a fork."""
 
@@ -99,7 +103,8 @@ class NodeConnection:
             first.close()
             if isinstance(error, OSError) and not isinstance(error, HeadraceError):
                 said = f"the node at {socket_file} does not answer: {error}"
-                raise NodeGone(said) from error
+                kind = NodeSilent if isinstance(error, TimeoutError) else NodeGone
+                raise kind(said) from error
             raise
         self._session = welcome.session
         #: What may be opened again without a call.
@@ -274,13 +279,14 @@ class NodeConnection:
             raise NodeGone(f"the node takes no connection: {error}") from error
         room = bytearray(MOST_PACKET_BYTES)
         try:
-            channel.send(m.encode(m.Join(self._session)))
-            packet, descriptors = channel.receive(room)
+            channel.socket.settimeout(ALIVE_SECONDS)
+            join = m.Join(self._session)
+            channel.send(m.encode(join))
+            packet, descriptors = self._received(channel, room, join)  # it may have much to do
             close_all(descriptors)
             joined = m.answer_of(packet)
             if not isinstance(joined, m.Done):
                 raise StoreAnswerWrong("the node does not take the connection")
-            channel.socket.settimeout(ALIVE_SECONDS)
         except (OSError, StoreAnswerWrong) as error:
             channel.close()
             self._lost()

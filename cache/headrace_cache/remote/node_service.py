@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from headrace_cache.policy.explanation import PolicyExplanation
 from headrace_cache.remote.ahead import MOST_NAMES, Ahead
-from headrace_cache.remote.connection import NodeConnection, NodeGone
+from headrace_cache.remote.connection import NodeConnection, NodeGone, NodeSilent
 from headrace_cache.remote.node_object import NodeObject
 from headrace_cache.remote.node_writer import NodeWriter
 from headrace_cache.remote.opens import opened_at
@@ -47,6 +47,9 @@ Answer = TypeVar("Answer", bound=m.Answer)
 
 #: How long a node that is gone is not looked for again.
 RETRY_SECONDS = 2.0
+#: The same of one that is there and silent, to which each look is lost time (`CONNECT_SECONDS`):
+#: twice as long after each, up to this.
+MOST_RETRY_SECONDS = 60.0
 #: Changed paths kept to tell a node of that is not there now.
 MOST_UNTOLD = 100_000
 
@@ -75,9 +78,10 @@ class NodeService:
         self._own: CacheService | None = None
         self._closed = False
         self._retry_at = 0.0
+        self._retry_seconds = RETRY_SECONDS
+        self._ahead = Ahead()
         #: Paths that were changed and of which the node was not told. It forgets what it knew when
         #: it ends, so that the oldest matter least.
-        self._ahead = Ahead()
         self._untold: deque[bytes] = deque(maxlen=MOST_UNTOLD)
         self._connection: NodeConnection | None = self._connected()
 
@@ -311,10 +315,14 @@ class NodeService:
                 self._connection = found = self._connected()
             except (NodeGone, HeadraceError) as error:
                 found = None
-                self._retry_at = self._clock.monotonic() + RETRY_SECONDS
+                longer = min(2 * self._retry_seconds, MOST_RETRY_SECONDS)
+                self._retry_seconds = longer if isinstance(error, NodeSilent) else RETRY_SECONDS
+                self._retry_at = self._clock.monotonic() + self._retry_seconds
                 if node is not None:
                     _log.warning("%s; going on with a cache of this process", error)
                 self._connection = None
+            else:
+                self._retry_seconds = RETRY_SECONDS
         if found is not None and self._untold:
             try:
                 self._tell(found)
@@ -346,7 +354,7 @@ class NodeService:
         with self._lock:
             if self._connection is not None and self._connection.gone:
                 self._connection = None
-                self._retry_at = self._clock.monotonic() + RETRY_SECONDS
+                self._retry_at = self._clock.monotonic() + self._retry_seconds
                 _log.warning("%s; going on with a cache of this process", error)
 
     def _opened_anew(self, path: NamespacePath) -> OpenObject:

@@ -144,7 +144,7 @@ def connected(path: Path, seconds: float) -> Channel:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
         made.settimeout(seconds)
-        with _short_name(path) as name:
+        with short_name(path) as name:
             made.connect(name)
     except BaseException:
         made.close()
@@ -152,38 +152,8 @@ def connected(path: Path, seconds: float) -> Channel:
     return Channel(made)
 
 
-def listening(path: Path, backlog: int, *, everybody: bool) -> socket.socket:
-    """A socket that listens at `path`, for this user alone or for `everybody` who may look into its
-    folder, in place of one that nobody listens at.
-
-    Raises OSError, FileExistsError where somebody does.
-    """
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    try:
-        if path.exists():
-            try:
-                connected(path, 1.0).close()
-            except (ConnectionRefusedError, FileNotFoundError):
-                path.unlink(missing_ok=True)  # its node was killed
-            except OSError as error:  # it has more to do than it can, or was stopped
-                raise FileExistsError(f"a node is there already: {path} ({error})") from error
-            else:
-                raise FileExistsError(f"a node is running already: {path}")
-        before = os.umask(0o111 if everybody else 0o177)
-        try:
-            with _short_name(path) as name:
-                made.bind(name)
-        finally:
-            os.umask(before)
-        made.listen(backlog)
-    except BaseException:
-        made.close()
-        raise
-    return made
-
-
 @contextmanager
-def _short_name(path: Path) -> Generator[str]:
+def short_name(path: Path) -> Generator[str]:
     """A name of the socket that is no longer than the kernel takes (108 bytes: unix(7))."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

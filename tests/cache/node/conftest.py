@@ -65,10 +65,12 @@ class World:
         """A node in this process."""
         return self._ends.enter_context(closing(open_node(self.file)))
 
-    def node_process(self) -> subprocess.Popen[str]:
-        """A node in a process of its own, ready to serve."""
+    def node_process(self, before: str = "") -> subprocess.Popen[str]:
+        """A node in a process of its own, ready to serve; `before` is Python that it runs first."""
         process = subprocess.Popen(
-            [sys.executable, "-c", _NODE, str(self.file)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", before + _NODE, str(self.file)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._ends.callback(end, process)
         assert process.stdout is not None

@@ -31,6 +31,7 @@ from headrace_namespace.errors import (
 )
 from headrace_namespace.path import NamespacePath
 from tests.cache.node.conftest import MIB, World, path, whole
+from tests.fakes.clock import ManualClock
 
 
 def test_readers_go_on_when_the_node_is_killed(
@@ -133,6 +134,37 @@ def test_a_node_that_is_stopped_is_given_up(world: World, monkeypatch: pytest.Mo
         assert whole(opened) == whole(client.open(path("a"))) == data
     finally:
         node.send_signal(signal.SIGCONT)
+
+
+def test_a_node_that_stays_silent_is_looked_for_ever_less_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.1)
+    data = world.put("a", 10)
+    node = world.node_process()
+    client, clock = world.client(), ManualClock()
+    client._clock = clock  # pyright: ignore[reportPrivateUsage]
+    waits: list[float] = []
+    node.send_signal(signal.SIGSTOP)
+    try:
+        for _ in range(7):
+            assert whole(client.open(path("a"))) == data
+            clock.sleep(1.0)  # and nobody looks meanwhile
+            assert whole(client.open(path("a"))) == data
+            waits.append(client._retry_at - clock.monotonic() + 1)  # pyright: ignore[reportPrivateUsage]
+            clock.sleep(waits[-1] - 1)
+    finally:
+        node.send_signal(signal.SIGCONT)
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 30.0)
+    monkeypatch.setattr(connection, "ALIVE_SECONDS", 30.0)
+    assert whole(client.open(path("a"))) == data
+    assert client._connection is not None  # pyright: ignore[reportPrivateUsage]
+    node.kill()
+    node.wait(30)
+    assert whole(client.open(path("a"))) == data
+    assert client._retry_at - clock.monotonic() == 2.0  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_listing_goes_on_when_the_node_is_killed(world: World) -> None:

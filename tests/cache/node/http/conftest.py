@@ -69,9 +69,11 @@ class HttpWorld(World):
         self.running = node
         return node
 
-    def node_process(self) -> subprocess.Popen[str]:
+    def node_process(self, before: str = "") -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", _NODE, str(self.file)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", before + _NODE, str(self.file)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.ends.callback(end, process)
         assert process.stdout is not None
