@@ -106,7 +106,7 @@ class Channel:
             close_all(descriptors)
             raise Ended("the other end has closed the connection")
         packet = memoryview(room)[:length]
-        if packet == _ELSEWHERE and descriptors and long:
+        if length == 1 and packet[0] == _ELSEWHERE[0] and descriptors and long:
             return _elsewhere(descriptors.pop(0), descriptors), list(descriptors)
         return packet, list(descriptors)
 
