@@ -50,6 +50,7 @@ def create_backing(size: int, *, shared: bool = False) -> Backing:
         if not shared:
             return Backing(mapping)
         fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
+        os.fchmod(descriptor, 0o444)  # the seals do it; but why let others open it for writing
         backing, descriptor = Backing(mapping, descriptor), -1
         return backing
     finally:

@@ -29,7 +29,7 @@ apply.groups = ["{HR}"]
 """
 
 _CLIENT = """
-import json, mmap, os, sys
+import fcntl, json, mmap, os, sys
 from pathlib import Path
 from headrace_cache.backing import map_for_reading
 from headrace_cache.remote.connection import NodeConnection, NodeGone
@@ -50,6 +50,21 @@ except (NodeGone, HeadraceError) as error:
 def home(path):
     raise NotImplementedError
 opened = {}
+def attacks(lent):
+    yield "write", lambda: os.pwrite(lent, b"x", 0)
+    yield "cut short", lambda: os.ftruncate(lent, 10)
+    yield "grow", lambda: os.ftruncate(lent, 1 << 30)
+    yield "map for writing", lambda: mmap.mmap(lent, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    yield "open anew", lambda: os.open(f"/proc/self/fd/{lent}", os.O_RDWR)
+    yield "open anew and cut short", lambda: os.truncate(f"/proc/self/fd/{lent}", 10)
+    yield "make it everybody's", lambda: os.chmod(f"/proc/self/fd/{lent}", 0o777)
+    yield "seal", lambda: fcntl.fcntl(lent, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+def works(attack):
+    try:
+        attack()
+    except OSError:
+        return False
+    return True
 def do(what, *args):
     if node is None:
         return refused
@@ -67,6 +82,16 @@ def do(what, *args):
             return node._session
         if what == "maps":
             return b"".join(bytes(e.mapping) for e in node._extents.values()).decode("latin-1")
+        if what == "attack":
+            room, other = bytearray(MOST_PACKET_BYTES), connected(Path(where), 5)
+            other.send(m.encode(m.Hello(m.PROTOCOL, "1", fingerprint)))
+            for each in other.receive(room)[1]:
+                os.close(each)
+            other.send(m.encode(m.Open(os.fsencode(args[0]), None, [], [])))
+            told, _ = m.answer_of(other.receive(room)[0]), None
+            other.send(m.encode(m.Bring(told.asked.handle, 0, 1 << 20)))
+            (lent,) = other.receive(room)[1]
+            return [name for name, attack in attacks(lent) if works(attack)]
         if what == "join":
             room, other = bytearray(MOST_PACKET_BYTES), connected(Path(where), 5)
             other.send(m.encode(m.Join(args[0])))
@@ -169,6 +194,16 @@ def test_a_session_is_its_users_own(shared: tuple[World, ExitStack]) -> None:
     assert ann("join", session) == "Done"
     assert bob("join", session) == "Failed"
     assert other_groups("join", session) == "Failed"
+
+
+def test_another_user_can_do_nothing_with_what_is_lent_but_read(
+    shared: tuple[World, ExitStack],
+) -> None:
+    data = shared[0].put("a", 6 * MIB)
+    shared[0].node()
+    bob = somebody(shared, BOB, STAFF)
+    assert bob("attack", "/data/a") == []
+    assert bob("read", "/data/a") == data.decode("latin-1")
 
 
 def test_who_is_no_longer_let_reads_no_more(shared: tuple[World, ExitStack]) -> None:
