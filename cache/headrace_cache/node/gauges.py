@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from headrace_cache.local_service import LocalService
+from headrace_cache.node.session import Session
 from headrace_cache.node_facts import NodeFacts, busiest, fitting
 from headrace_cache.wire.bulletin import Bulletin
 from headrace_namespace.clock import Clock
 
-if TYPE_CHECKING:
-    from headrace_cache.node.server import NodeServer
-
 _KERNEL_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+class Counted(Protocol):
+    """The server, as far as it counts."""
+
+    #: Requests answered.
+    answered: int
+
+    @property
+    def connections(self) -> int:
+        """Connections of now."""
+        ...
+
+    @property
+    def most_connections(self) -> int:
+        """As many as there may be."""
+        ...
+
+    @property
+    def under_way(self) -> int:
+        """Requests that are being answered now."""
+        ...
+
+    def sessions(self) -> Sequence[Session[Any]]:
+        """The clients of now."""
+        ...
 
 
 class Gauges:
@@ -29,7 +54,7 @@ class Gauges:
         self._clock = clock
         self._since = clock.now()
         self._began = clock.monotonic()
-        self.server: NodeServer | None = None
+        self.server: Counted | None = None
 
     def facts(self, viewer: int | None = None) -> NodeFacts:
         """All of them. Of the clients the user `viewer` is told of his own alone, unless he is root
@@ -56,7 +81,7 @@ class Gauges:
             resident_bytes=resident,
             own_bytes=resident - shared,
             connections=server.connections,
-            most_connections=server.doorkeeper.most_connections,
+            most_connections=server.most_connections,
             clients=len(sessions),
             rows=busiest(each.facts(sizes, now, moment) for each in seen),
             requests_under_way=server.under_way,

@@ -118,6 +118,11 @@ class NodeServer:
         return len(self._connections)
 
     @property
+    def most_connections(self) -> int:
+        """As many as there may be."""
+        return self.doorkeeper.most_connections
+
+    @property
     def under_way(self) -> int:
         """Requests that are being answered now."""
         return len(self._answering)

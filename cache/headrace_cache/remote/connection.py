@@ -50,15 +50,6 @@ MOST_EARLY = 1024
 MOST_CLOSED = 256
 
 
-class LentExtent:
-    """Memory of the node's, mapped here for reading."""
-
-    __slots__ = ("mapping",)
-
-    def __init__(self, mapping: mmap) -> None:
-        self.mapping = mapping
-
-
 class NodeGone(ConnectionError):
     """The node has ended, or never was."""
 
@@ -78,7 +69,7 @@ class NodeConnection:
         self._file = socket_file
         self._lock = threading.Lock()
         self._free: list[tuple[Channel, bytearray]] = []
-        self._extents: dict[int, LentExtent] = {}
+        self._extents: dict[int, mmap] = {}
         #: Called back before the answer that lends them came.
         self._early: set[int] = set()
         #: Handles to let go of with the next open.
@@ -181,7 +172,7 @@ class NodeConnection:
                 taken.append(self._closed.popleft())
         return taken
 
-    def extent(self, number: int) -> LentExtent | None:
+    def extent(self, number: int) -> mmap | None:
         """Memory that was lent; None where it was called back meanwhile."""
         return self._extents.get(number)
 
@@ -301,7 +292,7 @@ class NodeConnection:
                 if loan.new:
                     descriptor = descriptors.pop(0)
                     try:
-                        extent = LentExtent(map_for_reading(descriptor))
+                        extent = map_for_reading(descriptor)
                     except OSError:  # no mapping left to be had: it is read past
                         unmapped.append(loan.number)
                         continue
@@ -380,10 +371,10 @@ def _loans(answer: m.Opened | m.Brought) -> list[ToldLoan]:
     return [loan for each in (answer.asked, *answer.ahead) for loan in each.loans]
 
 
-def _unmapped(extent: LentExtent) -> bool:
+def _unmapped(extent: mmap) -> bool:
     """Whether its memory was let go: not while somebody holds a view of it."""
     try:
-        extent.mapping.close()
+        extent.close()
     except BufferError:
         return False
     return True

@@ -10,61 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from headrace_cache.remote.hold import Hold
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.told import ToldOpen
-from headrace_cache.wire.values import path_of, standing_of, version_of
+from headrace_cache.wire.values import standing_of
 from headrace_namespace.backends.local_files import looks_of, shown_looks
-from headrace_namespace.identity import ObjectVersion
-from headrace_namespace.path import NamespacePath
 from headrace_namespace.standing import Standing
-
-if TYPE_CHECKING:
-    from headrace_cache.remote.connection import NodeConnection
-    from headrace_cache.remote.node_object import Span
 
 #: Objects that may be opened again without a call; the one that was told of longest ago goes first.
 MOST_LEASES = 4096
-
-
-class Hold:
-    """A handle at the node, shared by all who opened by it here; let go of when none is left."""
-
-    __slots__ = (
-        "cached",
-        "connection",
-        "each",
-        "edition",
-        "handle",
-        "hits",
-        "path",
-        "restricted",
-        "served",
-        "spans",
-        "version",
-    )
-
-    def __init__(self, connection: NodeConnection, edition: int, told: ToldOpen) -> None:
-        """`edition` is the bulletin's, from before the node opened it."""
-        self.connection = connection
-        self.handle = told.handle
-        self.path: NamespacePath = path_of(told.path)
-        self.version: ObjectVersion = version_of(told.version)
-        self.restricted = told.restricted
-        self.each = told.each
-        self.cached = told.cached
-        self.edition = edition
-        #: The parts of the object that were lent, by where in it they begin.
-        self.spans: dict[int, Span] = {}
-        #: What its readers read by themselves and the node was not told of.
-        self.hits = 0
-        self.served = 0
-
-    def __del__(self) -> None:
-        # It takes no lock, and asks nobody: the next open tells.
-        if hasattr(self, "served"):
-            self.connection.forget_handle(self.handle, self.hits, self.served)
 
 
 class _Lease:

@@ -10,12 +10,11 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 
-from headrace_cache.extents.page import PAGE_BYTES
-from headrace_cache.remote.connection import LentExtent, NodeConnection, NodeGone
-from headrace_cache.remote.leases import Hold
+from headrace_cache.remote.connection import NodeGone
+from headrace_cache.remote.hold import Hold, Lender, Span, entered
 from headrace_cache.service import OpenObject
 from headrace_cache.wire import messages as m
-from headrace_cache.wire.told import ToldLoan, ToldOpen
+from headrace_cache.wire.told import ToldLoan
 from headrace_namespace.errors import VersionGone
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
@@ -26,60 +25,6 @@ PIECE_BYTES = 32 << 20
 COPIED_BYTES = 64 << 10
 #: What was lent may be called back before it was read; more often is a node without room.
 MOST_TRIES = 3
-
-
-class Span:
-    """A part of the object in lent memory, and which run of it is known to be there.
-
-    It never changes: threads that share it see one run, or another.
-    """
-
-    __slots__ = ("extent", "high", "loan", "low", "shift")
-
-    def __init__(self, extent: LentExtent, loan: ToldLoan, low: int, high: int) -> None:
-        """Bytes `low` to `high` are there, and so are their pages, to the last byte."""
-        self.extent = extent
-        self.loan = loan
-        self.shift = loan.shift
-        if loan.presence >= 0 and low < high:
-            low -= (low - loan.start) % PAGE_BYTES
-            high = min(loan.stop, high + (loan.start - high) % PAGE_BYTES)
-        self.low = low
-        self.high = high
-
-    def seen(self, start: int, stop: int) -> Span | None:
-        """The same memory with the run of a range, where the node has noted that it came since.
-        Raises ValueError where the memory was called back."""
-        loan, stop = self.loan, min(stop, self.loan.stop)
-        if loan.presence < 0 or not loan.start <= start < stop:
-            return None
-        first, last = (start - loan.start) // PAGE_BYTES, (stop - 1 - loan.start) // PAGE_BYTES
-        noted = self.extent.mapping[loan.presence + first : loan.presence + last + 1]
-        return None if b"\0" in noted else Span(self.extent, loan, start, stop)
-
-
-def entered(
-    spans: dict[int, Span], loan: ToldLoan, extent: LentExtent, start: int, stop: int
-) -> Span:
-    """The span of this loan, one of `spans` now; bytes `start` to `stop` of it are there at
-    least."""
-    low = loan.start if loan.complete else max(start, loan.start)
-    high = loan.stop if loan.complete else min(stop, loan.stop)
-    known = spans.get(loan.start)
-    if known is not None and known.extent is extent and low <= known.high and known.low <= high:
-        low, high = min(low, known.low), max(high, known.high)  # what is there stays there
-    spans[loan.start] = span = Span(extent, loan, low, high)
-    return span
-
-
-def entered_hold(connection: NodeConnection, edition: int, told: ToldOpen) -> Hold:
-    """A handle that the node gave, with what it lent."""
-    hold = Hold(connection, edition, told)
-    for loan in reversed(told.loans):
-        extent = connection.extent(loan.number)
-        if extent is not None:
-            entered(hold.spans, loan, extent, 0, 0)
-    return hold
 
 
 class NodeObject:
@@ -109,7 +54,7 @@ class NodeObject:
         """`hold` is the handle that it reads by; `home` opens it anew, where the node is gone."""
         self._home = home
         self._hold: Hold | None = hold
-        self._connection: NodeConnection = hold.connection
+        self._connection: Lender = hold.connection
         #: The path it was opened by, and exactly which bytes every read gives.
         self.path: NamespacePath = hold.path
         self.version: ObjectVersion = hold.version
@@ -143,7 +88,7 @@ class NodeObject:
                 # The warm path: one slice of the mapping.
                 shift = span.shift
                 try:
-                    piece = span.extent.mapping[shift + start : shift + stop]
+                    piece = span.memory[shift + start : shift + stop]
                 except ValueError:
                     self._span = None  # it was called back
                 else:
@@ -177,7 +122,7 @@ class NodeObject:
                 if span is None:
                     return None
                 end = min(stop, span.high)
-                with memoryview(span.extent.mapping) as whole:
+                with memoryview(span.memory) as whole:
                     views.append(whole[span.shift + done : span.shift + end])
                 done = end
             joined = b"".join(views)
@@ -207,7 +152,7 @@ class NodeObject:
         span = self._found(start, stop)
         if span is not None and span.low <= start and stop <= span.high:
             try:
-                with memoryview(span.extent.mapping) as whole:
+                with memoryview(span.memory) as whole:
                     view = whole[span.shift + start : span.shift + stop]
             except ValueError:
                 pass  # it was called back just now
@@ -278,7 +223,7 @@ class NodeObject:
                 continue
             end = min(stop, span.high)
             try:
-                with memoryview(span.extent.mapping) as whole:
+                with memoryview(span.memory) as whole:
                     target[done - start : end - start] = whole[span.shift + done : span.shift + end]
             except ValueError:  # it was called back just now
                 self._span = None
@@ -346,7 +291,7 @@ class NodeObject:
             if not span.low <= start < span.high:
                 reads_on = last is not None and start == last.high
                 return None if reads_on else span.seen(start, stop)
-            if not span.extent.mapping.closed:
+            if not span.memory.closed:
                 return span
         except ValueError:
             pass  # it was called back
@@ -355,9 +300,9 @@ class NodeObject:
 
     def _enter(self, loan: ToldLoan, start: int, stop: int) -> None:
         """Read from this loan from now on; bytes `start` to `stop` of it are there at least."""
-        extent = self._connection.extent(loan.number)
-        if extent is not None:
-            self._span = entered(self._spans, loan, extent, start, stop)
+        memory = self._connection.extent(loan.number)
+        if memory is not None:
+            self._span = entered(self._spans, loan, memory, start, stop)
 
     def _anew(self) -> OpenObject:
         """The same version, opened without the node that is gone. Raises VersionGone."""

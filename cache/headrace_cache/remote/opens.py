@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from headrace_cache.remote.ahead import Ahead
 from headrace_cache.remote.connection import NodeConnection
-from headrace_cache.remote.leases import Hold
-from headrace_cache.remote.node_object import entered_hold
+from headrace_cache.remote.hold import Hold, entered_hold
 from headrace_cache.wire.messages import MOST_LISTED_BYTES
 from headrace_cache.wire.values import raw, told_age, told_path
 from headrace_namespace.freshness import Freshness

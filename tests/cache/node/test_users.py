@@ -33,7 +33,8 @@ import fcntl, json, mmap, os, sys
 from pathlib import Path
 from headrace_cache.backing import map_for_reading
 from headrace_cache.remote.connection import NodeConnection, NodeGone
-from headrace_cache.remote.node_object import NodeObject, entered_hold
+from headrace_cache.remote.hold import entered_hold
+from headrace_cache.remote.node_object import NodeObject
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.channel import MOST_PACKET_BYTES, connected
 from headrace_cache.wire.values import error_of
@@ -81,7 +82,7 @@ def do(what, *args):
         if what == "session":
             return node._session
         if what == "maps":
-            return b"".join(bytes(e.mapping) for e in node._extents.values()).decode("latin-1")
+            return b"".join(bytes(e) for e in node._extents.values()).decode("latin-1")
         if what == "attack":
             room, other = bytearray(MOST_PACKET_BYTES), connected(Path(where), 5)
             other.send(m.encode(m.Hello(m.PROTOCOL, "1", fingerprint)))
