@@ -23,7 +23,14 @@ from headrace_cache.service import Totals
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import StoreTimeout
 from headrace_namespace.metadata.ledger import Ledger, LedgerFault, Page
-from headrace_namespace.metrics import BYTES_FETCHED, BYTES_SERVED, HITS, MISSES, Counters
+from headrace_namespace.metrics import (
+    BYTES_FETCHED,
+    BYTES_SERVED,
+    HITS,
+    MISSES,
+    MOST_COUNT,
+    Counters,
+)
 from headrace_namespace.offload import Offload
 
 _log = logging.getLogger(__name__)
@@ -147,7 +154,7 @@ class TotalsKeeper:
             page.put(_SINCE, b"%d" % (self._clock.now() * 1000))
         for name, amount in more.items():
             key = _COUNTER + name.encode()
-            page.put(key, b"%d" % (_number(page.get(key)) + amount))
+            page.put(key, b"%d" % min(_number(page.get(key)) + amount, MOST_COUNT))
         kept = sum(1 for key, _ in page.items() if key.startswith(_MOUNT))
         for path, counts in asked.items():
             if not counts:
@@ -174,7 +181,7 @@ def _digest(path: str) -> bytes:
 
 def _number(raw: bytes | None) -> int:
     """0 where there is none, or what is there is none."""
-    return int(raw) if raw is not None and raw.isdigit() else 0
+    return min(int(raw), MOST_COUNT) if raw is not None and raw.isdigit() else 0
 
 
 def _mount(raw: bytes) -> tuple[str, dict[str, int]]:

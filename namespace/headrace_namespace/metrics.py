@@ -11,6 +11,9 @@ MISSES = "misses"
 BYTES_FETCHED = "bytes_fetched"
 BYTES_SERVED = "bytes_served"
 
+#: Counters stop here, so that everybody can tell them (64 bits), whatever was counted.
+MOST_COUNT = (1 << 63) - 1
+
 
 class Counters:
     """Numbers that only grow, safe to add to from any thread."""
@@ -22,7 +25,7 @@ class Counters:
     def add(self, name: str, amount: int = 1) -> None:
         """Add `amount` to the counter `name`."""
         with self._lock:
-            self._values[name] += amount
+            self._values[name] = min(self._values[name] + amount, MOST_COUNT)
 
     def after_fork_in_child(self) -> None:
         """A thread that the child does not have may have held the lock at the fork."""

@@ -49,7 +49,9 @@ class Namespace:
         self._clock = clock
         self._writes = OwnWrites()
         #: The freshness contract.
-        self.observing = Observing(trees, metadata, listings, clock, self._writes)
+        self.observing = Observing(
+            trees, metadata, listings, clock, self._writes, on_changed=on_written
+        )
 
     @property
     def mounts(self) -> tuple[Mount, ...]:

@@ -7,6 +7,7 @@ the store says, and what it says is remembered.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from headrace_namespace.backends.protocol import Folder
 from headrace_namespace.clock import Clock
@@ -35,7 +36,11 @@ class Observing:
         listings: Listings,
         clock: Clock,
         writes: OwnWrites,
+        on_changed: Callable[[], None] | None = None,
     ) -> None:
+        """`on_changed` is called, and must return at once, where an object is seen to be another
+        version than the one that was remembered."""
+        self._on_changed = on_changed
         self._trees = trees
         self._metadata = metadata
         self._listings = listings
@@ -186,3 +191,6 @@ class Observing:
         pinned = mount.freshness == PINNED
         if known is None or (not pinned and known.asked_at <= observation.asked_at):
             self._metadata.put(observation)
+            another = known is not None and known.version != observation.version
+            if another and self._on_changed is not None:
+                self._on_changed()

@@ -39,6 +39,7 @@ class Watched(Rig):
         """As if its mounts had been made here, and seen by the next look."""
         trees = other.namespace._trees  # pyright: ignore[reportPrivateUsage]
         self.namespace._trees = trees  # pyright: ignore[reportPrivateUsage]
+        self.namespace.observing._trees = trees  # pyright: ignore[reportPrivateUsage]
         self.clock.sleep(LOOK_SECONDS)
         self.watch.look()
 

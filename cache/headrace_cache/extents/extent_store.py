@@ -194,9 +194,7 @@ class ExtentStore:
                     del self._objects[held.digest, held.placement]
                 for span in tuple(held.spans.values()):
                     # With all that shares its arena, so that its bytes leave memory now.
-                    if span.extent.lent:
-                        self._memory.retire(span.extent)
-                    elif not self._memory.evict(span.extent):
+                    if not self._memory.evict(span.extent):
                         self._take_out(held, span)
         if chosen and self._on_withdraw is not None:
             self._on_withdraw()
@@ -379,11 +377,15 @@ class ExtentStore:
     def _take_out(self, held: CachedObject, span: Span) -> int:
         """Let memory hold this span no more, now or with its extent; the bytes that it held.
 
-        The lock is held. A reader in it goes on with what he has, and looks for more elsewhere.
+        The lock is held. A reader in it goes on with what he has, and looks for more elsewhere. In
+        memory that is lent its bytes are still: what shares its extent goes with it.
         """
         extent, index = span.extent, span.start // self.shape.extent_bytes(max(held.size, 1))
         count = span.held_bytes(self.shape.page_bytes)
         if len(extent.owners) == 1 and self._memory.evict(extent):
+            return count
+        if self._memory.lends:
+            self._memory.retire(extent)
             return count
         extent.owners = [owner for owner in extent.owners if owner[2] is not span]
         held.spans.pop(index, None)

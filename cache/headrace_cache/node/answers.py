@@ -122,13 +122,17 @@ class Answers:
         edition, changes, lent = self._bulletin.edition, self._bulletin.changes, Lent()
         opened = session.service.open(path, freshness)
         standing = opened.standing() if freshness is None else None
+        told: list[ToldOpen] = []
         try:
-            asked = self._told(session, opened, standing, lent)
-            others = list(self._opened_ahead(session, ahead, lent))
+            told.append(self._told(session, opened, standing, lent))
+            for other in self._opened_ahead(session, ahead, lent):
+                told.append(other)
         except BaseException:
             session.unlend(lent)
+            for each in told:
+                session.close(each.handle)
             raise
-        return m.Opened(edition, changes, asked, others), lent
+        return m.Opened(edition, changes, told[0], told[1:]), lent
 
     def _opened_ahead(
         self, session: Session[Who], paths: Sequence[bytes], lent: Lent

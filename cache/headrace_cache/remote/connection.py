@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from headrace_cache.backing import map_for_reading
-from headrace_cache.remote.leases import Leases
+from headrace_cache.remote.leases import ALIVE_SECONDS, Leases
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import PostedBulletin
 from headrace_cache.wire.channel import (
@@ -39,8 +39,6 @@ Answer = TypeVar("Answer", bound=m.Answer)
 
 #: How long a node may take to take a connection, and to begin a session.
 CONNECT_SECONDS = 2.0
-#: After so long without an answer the node is asked whether it lives.
-ALIVE_SECONDS = 5.0
 #: Connections kept for the next requests; more are made while more threads ask at once.
 MOST_KEPT = 32
 #: Extents remembered that were called back before they came; one that is forgotten is called back

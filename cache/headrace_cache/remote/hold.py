@@ -104,6 +104,7 @@ class Hold:
         "restricted",
         "served",
         "spans",
+        "stale",
         "version",
     )
 
@@ -119,6 +120,8 @@ class Hold:
         self.edition = edition
         #: The parts of the object that were lent, by where in it they begin.
         self.spans: dict[int, Span] = {}
+        #: Whether the version is known to be gone: who opens the path is to ask.
+        self.stale = False
         #: What its readers read by themselves and the node was not told of.
         self.hits = 0
         self.served = 0

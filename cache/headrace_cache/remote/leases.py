@@ -18,6 +18,8 @@ from headrace_cache.wire.values import standing_of
 from headrace_namespace.backends.local_files import looks_of, shown_looks
 from headrace_namespace.standing import Standing
 
+#: After so long without a beat the node is asked, and given up where it does not answer.
+ALIVE_SECONDS = 5.0
 #: Objects that may be opened again without a call; the one that was told of longest ago goes first.
 MOST_LEASES = 4096
 
@@ -44,6 +46,9 @@ class Leases:
         self._numbers = numbers
         self._clock = clock
         self._leases: dict[str, _Lease] = {}
+        #: The node's beats, and when they were last seen to go on.
+        self._beats = numbers[1]
+        self._beat_at = clock()
 
     def now(self) -> float:
         """When: to be asked before what is to be added is asked for."""
@@ -66,13 +71,17 @@ class Leases:
         lease = self._leases.get(path)
         if lease is None:
             return None
-        hold, numbers = lease.hold, self._numbers
+        hold, numbers, now = lease.hold, self._numbers, self._clock()
+        if numbers[1] != self._beats:
+            self._beats, self._beat_at = numbers[1], now
         if (
             numbers[2] != lease.changes
             or numbers[0] != hold.edition
             or hold.connection.gone
-            or self._clock() >= lease.until
+            or now >= lease.until
+            or now - self._beat_at > ALIVE_SECONDS  # it may not know of what is new
             or hold.restricted
+            or hold.stale
             or (lease.file is not None and not _shows(lease.file, lease.looks))
         ):
             self._leases.pop(path, None)
@@ -80,6 +89,13 @@ class Leases:
         if lease.once and self._leases.pop(path, None) is not lease:
             return None  # another thread was first
         return hold
+
+    def disprove(self, hold: Hold) -> None:
+        """This is what is at its path now: where something else was to stand there, no answer of
+        before stands any more."""
+        lease = self._leases.get(hold.path.text)
+        if lease is not None and lease.hold.version != hold.version:
+            self._leases.clear()
 
     def clear(self) -> None:
         """Nothing stands any more."""

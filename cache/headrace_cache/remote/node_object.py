@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from headrace_cache.remote.connection import NodeGone
-from headrace_cache.remote.hold import Hold, Lender, Span, entered
+from headrace_cache.remote.hold import Answer, Hold, Lender, Span, entered
 from headrace_cache.service import OpenObject
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.told import ToldLoan
@@ -167,7 +167,7 @@ class NodeObject:
         try:
             if self._other is None:
                 asked = m.Warm(self._handle(), start, stop)
-                return self._connection.ask(asked, m.Number).value
+                return self._ask(asked, m.Number).value
         except NodeGone:
             pass
         return self._anew().warm(start, stop)
@@ -242,7 +242,7 @@ class NodeObject:
         stop = min(stop, start + m.MOST_PAST_BYTES)
         try:
             asked = m.ReadPast(self._handle(), start, stop)
-            data = self._connection.ask(asked, m.Bytes).data
+            data = self._ask(asked, m.Bytes).data
         except NodeGone:
             self._anew()
             return 0
@@ -265,7 +265,7 @@ class NodeObject:
         if stop <= start:
             return None
         try:
-            brought = self._connection.ask(m.Bring(self._handle(), start, stop), m.Brought)
+            brought = self._ask(m.Bring(self._handle(), start, stop), m.Brought)
         except NodeGone:
             self._anew()
             return None
@@ -303,6 +303,14 @@ class NodeObject:
         memory = self._connection.extent(loan.number)
         if memory is not None:
             self._span = entered(self._spans, loan, memory, start, stop)
+
+    def _ask(self, request: m.Request, kind: type[Answer]) -> Answer:
+        try:
+            return self._connection.ask(request, kind)
+        except VersionGone:
+            if self._hold is not None:
+                self._hold.stale = True
+            raise
 
     def _anew(self) -> OpenObject:
         """The same version, opened without the node that is gone. Raises VersionGone."""

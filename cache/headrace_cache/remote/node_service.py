@@ -279,6 +279,7 @@ class NodeService:
     def after_fork_in_child(self) -> None:
         """The session is the parent's: begin one of our own at the next use."""
         self._lock = threading.Lock()
+        self._ahead = Ahead()  # so too the lock of this one
         node, self._connection = self._connection, None
         self._retry_at = 0.0
         if node is not None:
@@ -316,7 +317,8 @@ class NodeService:
             except (NodeGone, HeadraceError) as error:
                 found = None
                 longer = min(2 * self._retry_seconds, MOST_RETRY_SECONDS)
-                self._retry_seconds = longer if isinstance(error, NodeSilent) else RETRY_SECONDS
+                again = isinstance(error, NodeSilent) and node is None  # not lost just now
+                self._retry_seconds = longer if again else RETRY_SECONDS
                 self._retry_at = self._clock.monotonic() + self._retry_seconds
                 if node is not None:
                     _log.warning("%s; going on with a cache of this process", error)

@@ -27,10 +27,20 @@ def opened_at(
             break
     asked_at = node.leases.now()
     opened = node.open(told_path(path), told_age(freshness), asked)
-    first = entered_hold(node, opened.edition, opened.asked)
-    if freshness is None:
-        node.leases.add(first, opened.asked, opened.changes, asked_at)
-    for told in opened.ahead:
-        hold = entered_hold(node, opened.edition, told)
-        node.leases.add(hold, told, opened.changes, asked_at)
+    todo = [opened.asked, *opened.ahead]
+    try:
+        first = entered_hold(node, opened.edition, todo[0])
+        del todo[0]
+        if freshness is None:
+            node.leases.add(first, opened.asked, opened.changes, asked_at)
+        else:
+            # Who has asked for now and then asks as usual is not given what was before that.
+            node.leases.disprove(first)
+        while todo:
+            hold = entered_hold(node, opened.edition, todo[0])
+            node.leases.add(hold, todo.pop(0), opened.changes, asked_at)
+    except BaseException:  # interrupted: the node is to know that nobody has them
+        for told in todo:
+            node.forget_handle(told.handle, 0, 0)
+        raise
     return first

@@ -6,7 +6,7 @@ What may hold no UTF-8 (a path, an object's key) goes as bytes, by `surrogateesc
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -58,13 +58,17 @@ class ListMore(Message, tag=5):
     stop: bool
 
 
+#: What one reader can have read: nobody counts for all by what he says.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+
+
 class Closed(Message):
     """What a handle's reader read by himself (reads that hit, and bytes); and whether he keeps the
     handle, or has let go of it."""
 
     handle: int
-    hits: int
-    served: int
+    hits: Count
+    served: Count
     kept: bool = False
 
 

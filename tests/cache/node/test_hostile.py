@@ -152,6 +152,20 @@ def test_what_makes_no_sense_is_answered_by_an_error(stranger: Stranger) -> None
     stranger.say(m.encode(m.Stat(raw("/data/a"), None)))
 
 
+def test_nobody_counts_for_all_by_what_he_says(world: World, stranger: Stranger) -> None:
+    stranger.hello()
+    most = (1 << 50) - 1
+    for hits in (-5, 1 << 62, 1 << 63):
+        answer, _ = stranger.ask(m.Close([m.Closed(1, hits, hits, kept=True)]))
+        assert isinstance(answer, m.Failed)
+    client = world.client()
+    assert client.status().hits == 0
+    for _ in range((1 << 13) // 200 + 1):
+        stranger.ask(m.Close([m.Closed(1, most, most, kept=True)] * 200))
+    assert 0 < client.status().bytes_served < 1 << 63
+    assert 0 < client.totals().hits < 1 << 63
+
+
 def test_a_range_beyond_the_object_is_cut(stranger: Stranger) -> None:
     stranger.hello()
     opened, _ = stranger.ask(m.Open(raw("/data/a"), None, [], []))

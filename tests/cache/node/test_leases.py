@@ -4,7 +4,9 @@ restricted."""
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from headrace_cache.remote import leases
 from headrace_cache.remote.node_object import NodeObject
 from headrace_cache.remote.node_service import NodeService
 from headrace_mounts.settings import declare_mount
-from headrace_namespace.errors import PolicyDenied
+from headrace_namespace.errors import PolicyDenied, VersionGone
+from headrace_namespace.freshness import CHECK
 from headrace_namespace.standing import Standing
 from tests.cache.node.conftest import World, path, whole
 from tests.conftest import Bucket
@@ -29,6 +32,18 @@ def opened(client: NodeService, name: str) -> bytes:
         return whole(one)
     finally:
         one.close()
+
+
+def on_s3(
+    world: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, freshness: str = "check"
+) -> None:
+    """The world's mount is the bucket."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", bucket.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket.secret_key)
+    world.write_config(freshness=freshness)
+    text = world.file.read_text().replace('url = "data"', f'url = "s3://{bucket.name}"')
+    options = f'[mount.options]\nendpoint_url = "{bucket.endpoint}"\nregion = "us-east-1"\n[cache]'
+    world.file.write_text(text.replace("[cache]", options, 1))
 
 
 @pytest.fixture
@@ -199,14 +214,10 @@ def test_a_listing_stands_in_once_for_each_of_its_objects(
 ) -> None:
     """Under `check`, over S3: one LIST and one HEAD for all, and the next open of each asks."""
     monkeypatch.setattr("headrace_namespace.observing.VALID_SECONDS", FOR_EVER)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", bucket.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket.secret_key)
+    on_s3(world, bucket, monkeypatch)
     names = [f"{number:03}" for number in range(120)]
     for name in names:
         s3_client.put_object(Bucket=bucket.name, Key=f"set/{name}", Body=name.encode())
-    text = world.file.read_text().replace('url = "data"', f'url = "s3://{bucket.name}"')
-    options = f'[mount.options]\nendpoint_url = "{bucket.endpoint}"\nregion = "us-east-1"\n[cache]'
-    world.file.write_text(text.replace("[cache]", options, 1))
     node, client = world.node(), world.client()
     for _ in client.list(path("set")):
         pass
@@ -255,3 +266,89 @@ def test_what_stands_once_is_taken_by_one(world: World) -> None:
         for thread in threads:
             thread.join()
         assert len(taken) == 1
+
+
+def test_who_asked_for_now_is_not_given_what_was_before(
+    world: World, bucket: Bucket, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_s3(world, bucket, monkeypatch, freshness="1h")
+    world.node()
+    client = world.client()
+    small, large = b"one", b"one!" * 500_000
+    for name, data in (("a", small), ("b", large)):
+        s3_client.put_object(Bucket=bucket.name, Key=name, Body=data)
+        client.open(path(name)).close()
+        client.open(path(name)).close()
+        s3_client.put_object(Bucket=bucket.name, Key=name, Body=data.replace(b"one", b"two"))
+    for name, data in (("a", small), ("b", large)):
+        new = data.replace(b"one", b"two")
+        assert whole(client.open(path(name), CHECK)) == new
+        assert opened(client, name) == new
+
+
+def test_what_is_gone_is_asked_for_again(
+    world: World, bucket: Bucket, s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_s3(world, bucket, monkeypatch, freshness="1h")
+    world.node()
+    client, data = world.client(), b"one!" * 500_000
+    s3_client.put_object(Bucket=bucket.name, Key="b", Body=data)
+    first = client.open(path("b"))
+    s3_client.put_object(Bucket=bucket.name, Key="b", Body=b"two!" * 500_000)
+    with pytest.raises(VersionGone):
+        whole(first)
+    assert client.open(path("b"), CHECK).read_at(0, 4) == b"two!"
+    assert opened(client, "b")[:4] == b"two!"
+
+
+def test_nothing_stands_of_a_node_whose_heart_stands_still(world: World) -> None:
+    world.put("a", 10)
+    world.node()
+    one = world.client().open(path("a"))
+    assert isinstance(one, NodeObject)
+    hold, beats = one._hold, array("Q", [0, 0, 0])  # pyright: ignore[reportPrivateUsage]
+    now = [0.0]
+    assert hold is not None
+    hold.edition = 0
+    table = leases.Leases(memoryview(beats), clock=lambda: now[0])
+    lease = leases._Lease(  # pyright: ignore[reportPrivateUsage]
+        hold, Standing(FOR_EVER), 0, FOR_EVER
+    )
+    for now[0] in (0.0, 4.0):
+        table._leases["/data/a"] = lease  # pyright: ignore[reportPrivateUsage]
+        assert table.take("/data/a") is hold
+    now[0] = 6.0
+    assert table.take("/data/a") is None
+    table._leases["/data/a"] = lease  # pyright: ignore[reportPrivateUsage]
+    beats[1] += 1
+    assert table.take("/data/a") is hold
+
+
+def test_a_fork_while_a_listing_is_looked_at_hangs_nobody(world: World) -> None:
+    for name in ("a", "b"):
+        world.put(f"s/{name}", 10)
+    world.node_process()
+    client = world.client()
+    assert len(list(client.list(path("s")))) == 2
+    held, go_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with client._ahead._lock:  # pyright: ignore[reportPrivateUsage]
+            held.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert held.wait(60)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        try:
+            client.after_fork_in_child()
+            client.open(path("s/b"))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    go_on.set()
+    thread.join()
