@@ -27,7 +27,8 @@ apply.groups = ["no such group"]
 
 
 def filled(world: World) -> tuple[Node, LocalService]:
-    (world.data / "hr").mkdir()
+    for folder in ("hr", "pub"):  # the rule could hold for nothing in the second
+        (world.data / folder).mkdir()
     (world.data / "hr/x").write_bytes(SECRET)
     for name in ("pub/y", "pub/z"):
         (world.data / name).write_bytes(PUBLIC)
