@@ -77,4 +77,6 @@ def test_a_node_without_the_lock_is_left_alone(tmp_path: Path) -> None:
         older.listen(8)
         with pytest.raises(FileExistsError, match="a node is running already"):
             OwnSocket(place, 8, everybody=False)
-    OwnSocket(place, 8, everybody=False).listener.close()
+    own = OwnSocket(place, 8, everybody=False)
+    own.let_go()
+    own.listener.close()
