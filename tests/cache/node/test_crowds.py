@@ -63,8 +63,8 @@ class Crowd:
         """One more; what the node says to it."""
         channel = connected(self.socket_file, 30)
         self.channels.append(channel)
-        channel.send(self._hello)
         try:
+            channel.send(self._hello)
             packet, descriptors = channel.receive(self._room)
         except Ended:  # the kernel tells that it hung up before it tells what it said
             packet, descriptors = channel.receive(self._room)
