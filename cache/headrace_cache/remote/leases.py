@@ -15,7 +15,7 @@ from headrace_cache.remote.hold import Hold
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.told import ToldOpen
 from headrace_cache.wire.values import standing_of
-from headrace_namespace.backends.local_files import looks_of, shown_looks
+from headrace_namespace.backends.local_files import looks_of, still_looks
 from headrace_namespace.standing import Standing
 
 #: After so long without a beat the node is asked, and given up where it does not answer.
@@ -35,7 +35,7 @@ class _Lease:
         self.until = until
         self.once = standing.once
         self.file = standing.file
-        self.looks = None if standing.file is None else looks_of(hold.version.tag)
+        self.looks = (0, 0, 0, 0) if standing.file is None else looks_of(hold.version.tag)
 
 
 class Leases:
@@ -82,7 +82,7 @@ class Leases:
             or now - self._beat_at > ALIVE_SECONDS  # it may not know of what is new
             or hold.restricted
             or hold.stale
-            or (lease.file is not None and not _shows(lease.file, lease.looks))
+            or (lease.file is not None and not still_looks(lease.file, lease.looks))
         ):
             self._leases.pop(path, None)
             return None
@@ -110,10 +110,3 @@ class Leases:
                 told.append(m.Closed(hold.handle, hold.hits, hold.served, kept=True))
                 hold.hits = hold.served = 0
         return told
-
-
-def _shows(file: str, looks: tuple[int, int, int, int] | None) -> bool:
-    try:
-        return shown_looks(file) == looks
-    except (OSError, ValueError):
-        return False

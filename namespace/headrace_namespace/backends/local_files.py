@@ -33,15 +33,24 @@ def tag_of(shown: os.stat_result) -> str:
 
 
 def looks_of(tag: str) -> tuple[int, int, int, int]:
-    """What `shown_looks` gives for a file of this tag. Raises ValueError for another store's."""
+    """What `still_looks` compares a file of this tag with. Raises ValueError for another's."""
     inode, size, mtime, ctime = map(int, tag.split("-"))
     return inode, size, mtime, ctime
 
 
-def shown_looks(path: str) -> tuple[int, int, int, int]:
-    """What the kernel shows of a change, as numbers. Raises OSError, ValueError."""
-    shown = os.lstat(path)
-    return shown.st_ino, shown.st_size, shown.st_mtime_ns, shown.st_ctime_ns
+def still_looks(path: str, looks: tuple[int, int, int, int]) -> bool:
+    """Whether the file looks so still; in one call, and with nothing made that can be spared."""
+    try:
+        shown = os.lstat(path)
+    except (OSError, ValueError):
+        return False
+    inode, size, mtime, ctime = looks
+    return (
+        shown.st_mtime_ns == mtime
+        and shown.st_ctime_ns == ctime
+        and shown.st_ino == inode
+        and shown.st_size == size
+    )
 
 
 def version_of(path: str, shown: os.stat_result) -> ObjectVersion:
