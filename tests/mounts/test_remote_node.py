@@ -88,6 +88,21 @@ def test_pandas_reads_and_writes_by_it(port: int, options: dict[str, Any]) -> No
     assert back.equals(frame)
 
 
+def test_pandas_is_told_of_the_policys_refusal(port: int, tmp_path: Path) -> None:
+    """After a refusal it asks anew with `anon`, where botocore is installed."""
+    pd: Any = import_module("pandas")
+    guest = {"tls": False, "token_file": str(tmp_path / "guest.token")}
+    url = f"headrace://127.0.0.1:{port}/lake/hr/pay"
+    for read in (pd.read_csv, pd.read_json):
+        with pytest.raises(PolicyDenied, match="is for groups hr"):
+            read(url, storage_options=guest)
+    with pytest.raises(PermissionError, match="is for groups hr"):
+        pd.DataFrame({"a": [1]}).to_csv(url, storage_options=guest)
+    for other in ({"anon": False}, {"anonymous": True}):
+        with pytest.raises(ConfigError, match="which headrace does not know"):
+            HeadraceFileSystem(node=f"127.0.0.1:{port}", **guest, **other)
+
+
 def test_a_rule_admits_by_group(port: int, tmp_path: Path) -> None:
     def read(name: str) -> bytes:
         given = {"tls": False, "token_file": str(tmp_path / f"{name}.token")}
