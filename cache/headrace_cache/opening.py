@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,12 @@ from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
-from headrace_namespace.errors import ConfigError, HeadraceError, StoreUnavailable
+from headrace_namespace.errors import (
+    AccessRefused,
+    ConfigError,
+    HeadraceError,
+    StoreUnavailable,
+)
 from headrace_namespace.metadata.ledger import (
     Book,
     Ledger,
@@ -202,7 +208,9 @@ def open_by_node(
             by_user=identity.user,
         )
     except (NodeGone, HeadraceError) as error:
-        _log.info("using a cache of this process: %s", error)
+        # Who is refused would otherwise wonder why nothing is shared; the rest is as it may be.
+        level = logging.WARNING if isinstance(error, AccessRefused) else logging.INFO
+        _log.log(level, "using a cache of this process: %s", error)
         return own()
 
 
@@ -243,7 +251,7 @@ def _build(
     counters = FetchCounters()
     launcher = Offload(1)
     own_folders = (str(cache.folder), str(cache.state_folder))
-    ledger = open_ledger(cache.state_folder)
+    ledger, ssd_bytes = _kept(cache)
     try:
         namespace = open_namespace(
             mounts,
@@ -262,7 +270,7 @@ def _build(
         rule=S3Fifo[Extent](),
         call_back=sharing.call_back if sharing else None,
     )
-    ssd = _open_ssd(cache, context.clock) if cache.ssd_bytes else None
+    ssd = _open_ssd(cache, context.clock) if ssd_bytes else None
     store = ExtentStore(
         memory=memory,
         ssd=ssd,
@@ -291,6 +299,31 @@ def _build(
     return Parts(
         reader, store, namespace, launcher, counters, writer, ledger, totals, purging, patrol
     )
+
+
+def _kept(cache: CacheSettings) -> tuple[Ledger, int]:
+    """The ledger, and the bytes of the SSD tier; of a cache that is another user's, neither: that
+    is one thing to tell of, not two."""
+    if cache.ssd_bytes and _is_closed(cache.folder) and _is_closed(cache.state_folder):
+        _log.warning(
+            "the folders %s and %s are another user's: this process has no SSD tier, and knows no "
+            "mounts made at run time",
+            cache.folder,
+            cache.state_folder,
+        )
+        return MemoryLedger(), 0
+    return open_ledger(cache.state_folder), cache.ssd_bytes
+
+
+def _is_closed(folder: Path) -> bool:
+    """Whether this user may not look into a folder that is there."""
+    try:
+        os.stat(os.path.join(folder, "."))  # pathlib would leave the dot out
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _enforce(
