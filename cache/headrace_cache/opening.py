@@ -26,7 +26,7 @@ from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol, PolicyWatch
-from headrace_cache.principals import own_principal
+from headrace_cache.principals import own_principal, unknown_names
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reading.reader import Reader
 from headrace_cache.reading.single_flight import Flights
@@ -130,6 +130,8 @@ def open_node(
     if sys.platform != "linux":
         raise ConfigError("a node runs on Linux alone", hint="jobs work without one")
     raise_descriptors()
+    for name in unknown_names(identity.served):
+        _log.warning("[node] serves %s, whom this system does not know: he is not admitted", name)
     watch = PolicyWatch(policy, context.clock)
     recalls, bulletin = Recalls(), Bulletin()
     sharing = Sharing(recalls.add, bulletin.publish, bulletin.publish_changes)

@@ -183,6 +183,10 @@ CLIENT = '[[node.client]]\nname = "etl"\ntoken_env = "ETL"\n'
         (TLS + CLIENT + 'certificate_name = "x"\n', "no client_ca"),
         (TLS + CLIENT + 'token_file = "x"\n', "names the token already"),
         (TLS + '[[node.client]]\nname = "x"\n', "shows nothing"),
+        (TLS.replace("certificate", "certficate"), "did you mean 'certificate'"),
+        (TLS + CLIENT + 'token = "secret"\n', "does not belong here.*chmod 600.*token_env"),
+        (TLS + CLIENT + 'user = " ann"\n', "' ann' is no name"),
+        (TLS + CLIENT + 'groups = ["*"]\n', r"'\*' is no name"),
         (TLS + CLIENT + 'group = ["x"]\n', "did you mean 'groups'"),
         (CLIENT, r"write a \[node.http\]"),
         ('[[remote]]\naddress = "x"\n', "must be host:port"),
@@ -195,6 +199,35 @@ def test_a_wrong_configuration_is_said(text: str, word: str, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=word) as caught:
         load_settings(tmp_path / "headrace.toml", environ={"HOME": str(tmp_path)})
     assert "headrace.toml, line" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
+    key = tmp_path / "k"
+    key.write_text("key")
+    key.chmod(0o644)
+    file = tmp_path / "headrace.toml"
+    file.write_text(MOUNT + TLS + CLIENT)
+    environ = {"HOME": str(tmp_path), "ETL": TOKEN}
+    http = load_settings(file, environ=environ).node.http
+    assert http is not None
+    shown = {"certificate": str(key), "key": str(key)}
+    with pytest.raises(ConfigError, match=f"chmod 600 {key}"):
+        http.access(environ)
+    with pytest.raises(ConfigError, match=f"chmod 600 {key}"):
+        load_remote("cache.example.org:7070", shown, {})
+    key.chmod(0o640)
+    assert http.access(environ).key == key
+    assert load_remote("cache.example.org:7070", shown, {}).key == key
+
+
+def test_a_token_variable_that_is_not_set_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text(MOUNT + TLS + CLIENT)
+    http = load_settings(file, environ={"HOME": str(tmp_path)}).node.http
+    assert http is not None
+    with pytest.raises(ConfigError, match=r"line 10.*token_env: the variable ETL is not set"):
+        http.access({})
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,19 @@ def test_who_is_no_longer_let_reads_no_more(shared: tuple[World, ExitStack]) -> 
     assert str(bob("read", "/data/hr/big")).startswith("PolicyDenied")
 
 
+def test_names_that_the_system_does_not_know_are_told_of(
+    shared: tuple[World, ExitStack], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = shared[0]
+    text = world.file.read_text()
+    world.file.write_text(text.replace(f'["{ANN}"]', f'["{ANN}", "root", "nosuchuser"]'))
+    world.file.write_text(world.file.read_text().replace(f'["{STAFF}"]', '["root", "nosuchgroup"]'))
+    world.node()
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 2
+    assert "user nosuchuser" in warned[0] and "group nosuchgroup" in warned[1]
+
+
 def job(world: World, user: int, group: int) -> subprocess.CompletedProcess[str]:
     """`headrace cat` of somebody's, who has no node of his own."""
     # Root reads first, by a cache elsewhere: he alone may load what Python has not loaded yet.
