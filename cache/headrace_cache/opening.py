@@ -122,9 +122,9 @@ def open_node(
     access: HttpAccess | None = None,
 ) -> Node:
     """A cache over these mounts that other processes of this host use, serving already; by
-    `access` those of other hosts too. Raises ConfigError, and OSError for its socket."""
+    `access` those of other hosts too. Raises ConfigError, also for its socket, and OSError."""
     # Here, and not above: who has no node does not load what only a node needs (20 ms).
-    from headrace_cache.node.daemon import Node, Recalls, handed_socket
+    from headrace_cache.node.daemon import Node, NodeRunsAlready, Recalls, handed_socket
     from headrace_cache.wire.bulletin import Bulletin
 
     if sys.platform != "linux":
@@ -152,10 +152,25 @@ def open_node(
             clock=context.clock,
             open_door=_door_for(service, access, identity.release),
         )
-    except BaseException:
+    except BaseException as error:
         service.close()
         bulletin.close()
+        if isinstance(error, NodeRunsAlready):
+            raise _as_it_answers(error, identity) from None
         raise
+
+
+def _as_it_answers(error: ConfigError, identity: NodeIdentity) -> ConfigError:
+    """That a node runs already; and where it is one of another configuration, that."""
+    try:
+        check_node(identity)
+    except ConfigError as other:
+        return ConfigError(
+            f"{error.message}: {other.message}", hint=other.hint or "name another [node] socket"
+        )
+    except (HeadraceError, OSError):
+        return error
+    return error
 
 
 def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheService:
@@ -226,7 +241,7 @@ def check_node(identity: NodeIdentity) -> None:
             identity.socket_file, identity.release(), identity.fingerprint, identity.user
         ).close()
     except NodeGone as error:
-        raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(str(error), hint=error.hint) from error
 
 
 def watch_node(identity: NodeIdentity) -> NodeWatch:

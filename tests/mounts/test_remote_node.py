@@ -98,7 +98,8 @@ def test_pandas_is_told_of_the_policys_refusal(port: int, tmp_path: Path) -> Non
             read(url, storage_options=guest)
     with pytest.raises(PermissionError, match="is for groups hr"):
         pd.DataFrame({"a": [1]}).to_csv(url, storage_options=guest)
-    for other in ({"anon": False}, {"anonymous": True}):
+    others: list[dict[str, Any]] = [{"anon": False}, {"anonymous": True}]
+    for other in others:
         with pytest.raises(ConfigError, match="which headrace does not know"):
             HeadraceFileSystem(node=f"127.0.0.1:{port}", **guest, **other)
 
