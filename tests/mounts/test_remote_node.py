@@ -91,7 +91,7 @@ def test_pandas_reads_and_writes_by_it(port: int, options: dict[str, Any]) -> No
 def test_pandas_is_told_of_the_policys_refusal(port: int, tmp_path: Path) -> None:
     """After a refusal it asks anew with `anon`, where botocore is installed."""
     pd: Any = import_module("pandas")
-    guest = {"tls": False, "token_file": str(tmp_path / "guest.token")}
+    guest: dict[str, Any] = {"tls": False, "token_file": str(tmp_path / "guest.token")}
     url = f"headrace://127.0.0.1:{port}/lake/hr/pay"
     for read in (pd.read_csv, pd.read_json):
         with pytest.raises(PolicyDenied, match="is for groups hr"):
