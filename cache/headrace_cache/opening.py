@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol, PolicyWatch
-from headrace_cache.principals import own_principal
+from headrace_cache.principals import own_principal, unknown_names
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reading.reader import Reader
 from headrace_cache.reading.single_flight import Flights
@@ -39,7 +40,12 @@ from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
-from headrace_namespace.errors import ConfigError, HeadraceError, StoreUnavailable
+from headrace_namespace.errors import (
+    AccessRefused,
+    ConfigError,
+    HeadraceError,
+    StoreUnavailable,
+)
 from headrace_namespace.metadata.ledger import (
     Book,
     Ledger,
@@ -116,14 +122,16 @@ def open_node(
     access: HttpAccess | None = None,
 ) -> Node:
     """A cache over these mounts that other processes of this host use, serving already; by
-    `access` those of other hosts too. Raises ConfigError, and OSError for its socket."""
+    `access` those of other hosts too. Raises ConfigError, also for its socket, and OSError."""
     # Here, and not above: who has no node does not load what only a node needs (20 ms).
-    from headrace_cache.node.daemon import Node, Recalls, handed_socket
+    from headrace_cache.node.daemon import Node, NodeRunsAlready, Recalls, handed_socket
     from headrace_cache.wire.bulletin import Bulletin
 
     if sys.platform != "linux":
         raise ConfigError("a node runs on Linux alone", hint="jobs work without one")
     raise_descriptors()
+    for name in unknown_names(identity.served):
+        _log.warning("[node] serves %s, whom this system does not know: he is not admitted", name)
     watch = PolicyWatch(policy, context.clock)
     recalls, bulletin = Recalls(), Bulletin()
     sharing = Sharing(recalls.add, bulletin.publish, bulletin.publish_changes)
@@ -144,10 +152,25 @@ def open_node(
             clock=context.clock,
             open_door=_door_for(service, access, identity.release),
         )
-    except BaseException:
+    except BaseException as error:
         service.close()
         bulletin.close()
+        if isinstance(error, NodeRunsAlready):
+            raise _as_it_answers(error, identity) from None
         raise
+
+
+def _as_it_answers(error: ConfigError, identity: NodeIdentity) -> ConfigError:
+    """That a node runs already; and where it is one of another configuration, that."""
+    try:
+        check_node(identity)
+    except ConfigError as other:
+        return ConfigError(
+            f"{error.message}: {other.message}", hint=other.hint or "name another [node] socket"
+        )
+    except (HeadraceError, OSError):
+        return error
+    return error
 
 
 def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheService:
@@ -202,7 +225,9 @@ def open_by_node(
             by_user=identity.user,
         )
     except (NodeGone, HeadraceError) as error:
-        _log.info("using a cache of this process: %s", error)
+        # Who is refused would otherwise wonder why nothing is shared; the rest is as it may be.
+        level = logging.WARNING if isinstance(error, AccessRefused) else logging.INFO
+        _log.log(level, "using a cache of this process: %s", error)
         return own()
 
 
@@ -216,7 +241,7 @@ def check_node(identity: NodeIdentity) -> None:
             identity.socket_file, identity.release(), identity.fingerprint, identity.user
         ).close()
     except NodeGone as error:
-        raise StoreUnavailable(str(error)) from error
+        raise StoreUnavailable(str(error), hint=error.hint) from error
 
 
 def watch_node(identity: NodeIdentity) -> NodeWatch:
@@ -243,7 +268,7 @@ def _build(
     counters = FetchCounters()
     launcher = Offload(1)
     own_folders = (str(cache.folder), str(cache.state_folder))
-    ledger = open_ledger(cache.state_folder)
+    ledger, ssd_bytes = _kept(cache)
     try:
         namespace = open_namespace(
             mounts,
@@ -262,7 +287,7 @@ def _build(
         rule=S3Fifo[Extent](),
         call_back=sharing.call_back if sharing else None,
     )
-    ssd = _open_ssd(cache, context.clock) if cache.ssd_bytes else None
+    ssd = _open_ssd(cache, context.clock) if ssd_bytes else None
     store = ExtentStore(
         memory=memory,
         ssd=ssd,
@@ -291,6 +316,31 @@ def _build(
     return Parts(
         reader, store, namespace, launcher, counters, writer, ledger, totals, purging, patrol
     )
+
+
+def _kept(cache: CacheSettings) -> tuple[Ledger, int]:
+    """The ledger, and the bytes of the SSD tier; of a cache that is another user's, neither: that
+    is one thing to tell of, not two."""
+    if cache.ssd_bytes and _is_closed(cache.folder) and _is_closed(cache.state_folder):
+        _log.warning(
+            "the folders %s and %s are another user's: this process has no SSD tier, and knows no "
+            "mounts made at run time",
+            cache.folder,
+            cache.state_folder,
+        )
+        return MemoryLedger(), 0
+    return open_ledger(cache.state_folder), cache.ssd_bytes
+
+
+def _is_closed(folder: Path) -> bool:
+    """Whether this user may not look into a folder that is there."""
+    try:
+        os.stat(os.path.join(folder, "."))  # pathlib would leave the dot out
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _enforce(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from headrace_cache.policy.audience import ANONYMOUS, Principal
+from headrace_cache.policy.audience import ANONYMOUS, Audience, Principal
 
 
 def own_principal() -> Principal:
@@ -36,6 +36,28 @@ def number_of_user(word: str) -> int | None:
         return pwd.getpwnam(word).pw_uid
     except (ImportError, KeyError):
         return None
+
+
+def unknown_names(audience: Audience) -> tuple[str, ...]:
+    """Names of users and groups in it that this system does not know, so that they admit nobody."""
+    users = {name for one in audience.lists for name in one.users if number_of_user(name) is None}
+    groups = {name for one in audience.lists for name in one.groups if not _is_group(name)}
+    return (
+        *(f"user {name}" for name in sorted(users)),
+        *(f"group {name}" for name in sorted(groups)),
+    )
+
+
+def _is_group(word: str) -> bool:
+    if word.isdecimal():
+        return True
+    try:
+        import grp
+
+        grp.getgrnam(word)
+    except (ImportError, KeyError):
+        return False
+    return True
 
 
 def _both(number: int, name: str | None) -> tuple[str, ...]:

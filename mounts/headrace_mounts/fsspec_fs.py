@@ -81,6 +81,9 @@ class HeadraceFileSystem(WritingCalls):
                 f"storage_options has {', '.join(sorted(given))}, and names no node",
                 hint="write the URL as headrace://host:port/…, or give node",
             )
+        # pandas asks anew with anon=True after any PermissionError: that is then to come out again.
+        if storage_options.get("anon") is True:
+            del storage_options["anon"]
         unknown = storage_options.keys() - _FSSPEC_OPTIONS
         if unknown:
             # Ignored, a misspelt config= would read another configuration's data.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_cache.policy.audience import NOBODY, Admitted, Audience
+from headrace_cache.policy.names import name_in, names_in
 from headrace_cache.principals import number_of_user
 from headrace_mounts.remote_settings import HttpDeclaration
 from headrace_namespace.config import Table
@@ -26,10 +27,11 @@ class NodeSettings:
 
 def read_node(table: Table, socket: Path, http: HttpDeclaration | None) -> NodeSettings:
     """What the table says, its `socket` and its `http` aside. Raises ConfigError."""
-    users, groups = (frozenset(table.texts(key)) for key in ("users", "groups"))
+    users, groups = names_in(table, "users"), names_in(table, "groups")
     served = Audience(frozenset([Admitted(users, groups)])) if users or groups else NOBODY
-    name, user = table.optional_text("user"), None
-    if name is not None:
+    user = None
+    if "user" in table:
+        name = name_in(table, "user", "")
         user = number_of_user(name)
         if user is None:
             raise table.error("user", f"this system has no user {name!r}")

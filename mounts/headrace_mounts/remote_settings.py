@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from headrace_cache.access import (
     token_digest,
 )
 from headrace_cache.policy.audience import Principal
+from headrace_cache.policy.names import name_in, names_in
 from headrace_namespace.config import Table, read_text
 from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import ConfigError
@@ -69,7 +71,9 @@ class Secret:
         if self.file is not None:
             text, what = self._of_file(self.file), f"the token in {self.file}"
         elif self.variable is not None:
-            text, what = environ.get(self.variable, ""), f"the variable {self.variable}"
+            if self.variable not in environ:
+                raise ConfigError(f"{self.where}: the variable {self.variable} is not set")
+            text, what = environ[self.variable], f"the variable {self.variable}"
         else:
             text, what = self.given or "", "the token"
         token = text.strip()
@@ -84,17 +88,38 @@ class Secret:
 
     def _of_file(self, file: Path) -> str:
         try:
-            mode = file.stat().st_mode
+            _refuse_public(file, self.where)
         except OSError as error:
             raise ConfigError(
                 f"{self.where}: the token file {file} cannot be read: {error.strerror}"
             ) from None
-        if mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise ConfigError(
-                f"{self.where}: everybody on this host can read or write {file}",
-                hint=f"chmod 600 {file}",
-            )
         return read_text(file, "token file")
+
+
+def _refuse_token(table: Table) -> None:
+    """This file is for many to read: a node's clients of its own host have the same one."""
+    if "token" in table:
+        raise table.error(
+            "token",
+            "a token does not belong here, where others read it",
+            'put it into a file of its own, with chmod 600, and write token_file = "…"; or '
+            'token_env = "…" with the name of an environment variable',
+        )
+
+
+def _refuse_public(file: Path, where: str) -> None:
+    """Raises ConfigError for a secret's file that everybody may use, and OSError."""
+    if file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+        raise ConfigError(
+            f"{where}: everybody on this host can read or write {file}", hint=f"chmod 600 {file}"
+        )
+
+
+def _refuse_public_key(file: Path | None, where: str) -> None:
+    """As `_refuse_public`; that a key cannot be read is said when it is."""
+    if file is not None:
+        with suppress(OSError):
+            _refuse_public(file, where)
 
 
 def _secret(table: Table, folder: Path, environ: Mapping[str, str]) -> Secret | None:
@@ -129,6 +154,7 @@ class HttpDeclaration:
 
     def access(self, environ: Mapping[str, str]) -> HttpAccess:
         """With the tokens, for the node itself. Raises ConfigError."""
+        _refuse_public_key(self.key, "[node.http] key")
         known: list[KnownClient] = []
         for client in self.clients:
             token = None if client.secret is None else token_digest(client.secret.read(environ))
@@ -145,19 +171,21 @@ def read_http(node: Table, folder: Path, environ: Mapping[str, str]) -> HttpDecl
     """`[node.http]` and `[[node.client]]`; None where other hosts are not served. Raises
     ConfigError."""
     client_tables = node.tables("client")
+    table = node.table("http")
     if "http" not in node:
         if client_tables:
             raise node.error("client", "clients of other hosts come by HTTP", "write a [node.http]")
         return None
-    table = node.table("http")
     listen = host_and_port(table.text("listen"))
     if listen is None:
         raise table.error("listen", "must be host:port", 'write it like "0.0.0.0:7070"')
     certificate, key, client_ca = (
         _optional_file(table, name, folder, environ) for name in ("certificate", "key", "client_ca")
     )
+    tls, authenticated = table.boolean("tls", True), table.boolean("authentication", True)
+    table.done()  # a misspelt key is told of before the one that is therefore missing
     local = is_loopback(listen[0])
-    if not table.boolean("tls", True):
+    if not tls:
         if not local:
             raise table.error("tls", f"only a loopback address may go without, not {listen[0]}")
         if certificate or key or client_ca:
@@ -166,7 +194,6 @@ def read_http(node: Table, folder: Path, environ: Mapping[str, str]) -> HttpDecl
         missing = "certificate" if certificate is None else "key"
         hint = "on a loopback address tls = false does without" if local else None
         raise table.error(None, f"{missing!r} is missing", hint)
-    authenticated = table.boolean("authentication", True)
     if not authenticated and not local:
         raise table.error(
             "authentication", f"only a loopback address may go without, not {listen[0]}"
@@ -176,7 +203,6 @@ def read_http(node: Table, folder: Path, environ: Mapping[str, str]) -> HttpDecl
     if authenticated and not client_tables:
         hint = "on a loopback address authentication = false does without" if local else None
         raise table.error(None, "nobody could come in: there is no [[node.client]]", hint)
-    table.done()
     clients = _clients(client_tables, folder, environ, shows_certificates=client_ca is not None)
     return HttpDeclaration(*listen, certificate, key, client_ca, clients)
 
@@ -192,12 +218,13 @@ def _clients(
         certificate_name = table.optional_text("certificate_name")
         if certificate_name is not None and not shows_certificates:
             raise table.error("certificate_name", "clients show none where there is no client_ca")
+        _refuse_token(table)
         secret = _secret(table, folder, environ)
         if secret is None and certificate_name is None:
             hint = "write token_file, token_env or certificate_name"
             raise table.error(None, "it shows nothing by which it could be known", hint)
-        users = frozenset({table.text("user", name)})
-        principal = Principal(users, frozenset(table.texts("groups")))
+        users = frozenset({name_in(table, "user", name)})
+        principal = Principal(users, names_in(table, "groups"))
         table.done()
         clients[name] = _Client(table, name, secret, certificate_name, principal)
     return tuple(clients.values())
@@ -234,6 +261,7 @@ class Remote:
             raise ConfigError("tls is false, and yet a ca, certificate or key is named")
         if (self.certificate is None) != (self.key is None):
             raise ConfigError("a client's certificate and key are given together")
+        _refuse_public_key(self.key, "the client's key")
         return NodeAddress(
             Endpoint("https" if tls else "http", host, port),
             None if self.secret is None else self.secret.read(environ),
@@ -270,8 +298,7 @@ def read_remotes(
             raise table.error("address", "must be host:port", 'write it like "cache.local:7070"')
         if address in remotes:
             raise table.error("address", "there is another [[remote]] of this address")
-        if "token" in table:
-            raise table.error("token", "a token does not belong here", "use token_file, token_env")
+        _refuse_token(table)
         remotes[address] = read_remote(table, folder, environ)
     return remotes
 

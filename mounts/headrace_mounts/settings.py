@@ -95,7 +95,8 @@ def load_settings(
     context = BackendContext(clock or SystemClock(), environ, str(folder))
     cache = _cache(root.table("cache"), folder, environ)
     mounts = _mounts(root, context, (str(cache.folder), str(cache.state_folder)))
-    policy = _policy(root.table("policy"), folder, environ) if "policy" in root else None
+    policy_table = root.table("policy")  # asked for in any case: it may be misspelt
+    policy = _policy(policy_table, folder, environ) if "policy" in root else None
     node = _node(root.table("node"), folder, cache, environ)
     read_remotes(root, folder, environ)
     root.done()

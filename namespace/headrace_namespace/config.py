@@ -231,7 +231,7 @@ class Table:
         self._asked.add(key)
         value = self._data.get(key, {})
         if not isinstance(value, Mapping):
-            raise self.error(key, f"must be a table, not {value!r}")
+            raise self.error(key, "must be a table")  # what stands there may be a secret
         return Table(cast("Mapping[str, object]", value), self._document, (*self._place, key))
 
     def tables(self, key: str) -> list[Table]:
@@ -241,7 +241,8 @@ class Table:
         if not isinstance(value, list | tuple) or not all(
             isinstance(item, Mapping) for item in cast("Sequence[object]", value)
         ):
-            raise self.error(key, f"must be written as [[{key}]] tables, not {value!r}")
+            dotted = ".".join(part for part in (*self._place, key) if isinstance(part, str))
+            raise self.error(key, f"must be written as [[{dotted}]] tables")
         return [
             Table(item, self._document, (*self._place, key, index))
             for index, item in enumerate(cast("Sequence[Mapping[str, object]]", value))

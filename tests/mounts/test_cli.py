@@ -226,6 +226,25 @@ def test_exit_codes(arguments: Sequence[str], code: int, sentence: str, site: Pa
     assert done.stdout == b""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (("top",), "read that node's /metrics"),
+        (("node",), "[node.http] says where it listens"),
+        (("node", "--check"), "GET its /readyz"),
+        (("demo",), "leave it out"),
+        (("policy", "check", "policy.toml"), "use policy explain"),
+    ],
+)
+def test_a_command_that_asks_no_other_node_refuses_one(
+    arguments: Sequence[str], instead: str, site: Path
+) -> None:
+    done = run(site, *arguments, "--node", "cache.example.org:7070")
+    said = done.stderr.decode()
+    assert done.returncode == 2 and said.count("\n") == 1
+    assert "--node is for reading from a node of another host" in said and instead in said
+
+
 def test_without_a_configuration_it_shows_how_to_begin(site: Path) -> None:
     done = run(site, "ls", config=False)
     assert done.returncode == 2

@@ -331,8 +331,25 @@ def test_without_a_node_it_says_what_to_do(site: Site) -> None:
     done = site.run("top")
     assert done.returncode == 1 and not done.stdout
     (line,) = done.stderr.decode().splitlines()
-    assert "no node listens" in line and "`headrace node`" in line and "`headrace status`" in line
+    assert (
+        "no node listens" in line
+        and "start one with: headrace node" in line
+        and "`headrace status`" in line
+    )
     assert not load_settings(site.root / "headrace.toml").cache.folder.exists()
+
+
+def test_a_node_that_is_stopped_is_said_to_be_there(
+    site: Site, node: subprocess.Popen[bytes]
+) -> None:
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        done = site.run("top", "--count", "1")
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 1 and "does not answer" in line
+    assert f"look at process {node.pid}" in line and "start one" not in line
 
 
 def test_a_node_of_another_configuration_is_not_shown(

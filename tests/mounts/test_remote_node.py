@@ -88,6 +88,22 @@ def test_pandas_reads_and_writes_by_it(port: int, options: dict[str, Any]) -> No
     assert back.equals(frame)
 
 
+def test_pandas_is_told_of_the_policys_refusal(port: int, tmp_path: Path) -> None:
+    """After a refusal it asks anew with `anon`, where botocore is installed."""
+    pd: Any = import_module("pandas")
+    guest: dict[str, Any] = {"tls": False, "token_file": str(tmp_path / "guest.token")}
+    url = f"headrace://127.0.0.1:{port}/lake/hr/pay"
+    for read in (pd.read_csv, pd.read_json):
+        with pytest.raises(PolicyDenied, match="is for groups hr"):
+            read(url, storage_options=guest)
+    with pytest.raises(PermissionError, match="is for groups hr"):
+        pd.DataFrame({"a": [1]}).to_csv(url, storage_options=guest)
+    others: list[dict[str, Any]] = [{"anon": False}, {"anonymous": True}]
+    for other in others:
+        with pytest.raises(ConfigError, match="which headrace does not know"):
+            HeadraceFileSystem(node=f"127.0.0.1:{port}", **guest, **other)
+
+
 def test_a_rule_admits_by_group(port: int, tmp_path: Path) -> None:
     def read(name: str) -> bytes:
         given = {"tls": False, "token_file": str(tmp_path / f"{name}.token")}
@@ -168,6 +184,10 @@ CLIENT = '[[node.client]]\nname = "etl"\ntoken_env = "ETL"\n'
         (TLS + CLIENT + 'certificate_name = "x"\n', "no client_ca"),
         (TLS + CLIENT + 'token_file = "x"\n', "names the token already"),
         (TLS + '[[node.client]]\nname = "x"\n', "shows nothing"),
+        (TLS.replace("certificate", "certficate"), "did you mean 'certificate'"),
+        (TLS + CLIENT + 'token = "secret"\n', "does not belong here.*chmod 600.*token_env"),
+        (TLS + CLIENT + 'user = " ann"\n', "' ann' is no name"),
+        (TLS + CLIENT + 'groups = ["*"]\n', r"'\*' is no name"),
         (TLS + CLIENT + 'group = ["x"]\n', "did you mean 'groups'"),
         (CLIENT, r"write a \[node.http\]"),
         ('[[remote]]\naddress = "x"\n', "must be host:port"),
@@ -180,6 +200,35 @@ def test_a_wrong_configuration_is_said(text: str, word: str, tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=word) as caught:
         load_settings(tmp_path / "headrace.toml", environ={"HOME": str(tmp_path)})
     assert "headrace.toml, line" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_that_everybody_may_read_is_refused(tmp_path: Path) -> None:
+    key = tmp_path / "k"
+    key.write_text("key")
+    key.chmod(0o644)
+    file = tmp_path / "headrace.toml"
+    file.write_text(MOUNT + TLS + CLIENT)
+    environ = {"HOME": str(tmp_path), "ETL": TOKEN}
+    http = load_settings(file, environ=environ).node.http
+    assert http is not None
+    shown = {"certificate": str(key), "key": str(key)}
+    with pytest.raises(ConfigError, match=f"chmod 600 {key}"):
+        http.access(environ)
+    with pytest.raises(ConfigError, match=f"chmod 600 {key}"):
+        load_remote("cache.example.org:7070", shown, {})
+    key.chmod(0o640)
+    assert http.access(environ).key == key
+    assert load_remote("cache.example.org:7070", shown, {}).key == key
+
+
+def test_a_token_variable_that_is_not_set_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text(MOUNT + TLS + CLIENT)
+    http = load_settings(file, environ={"HOME": str(tmp_path)}).node.http
+    assert http is not None
+    with pytest.raises(ConfigError, match=r"line 10.*token_env: the variable ETL is not set"):
+        http.access({})
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,12 @@ def test_an_unknown_variable_is_named_with_its_line(home: Path) -> None:
         (MOUNT + '[cache]\nfolder = "/srv/data/c"\n', ["line 3", "headrace keeps its own files"]),
         (MOUNT + '[cache]\nstate_folder = "/srv"\n', ["line 3", "/srv/data lies in /srv"]),
         (MOUNT + "[cahce]\n", ["line 4", "cahce", "did you mean 'cache'"]),
+        (MOUNT + "[polcy]\n", ["line 4", "polcy", "did you mean 'policy'"]),
+        (MOUNT + "[xyz]\n", ["line 4", "known here", "mount, node, policy, remote"]),
+        (MOUNT + "[node.htpt]\n", ["line 4", "did you mean 'http'"]),
+        (MOUNT + '[node]\nusers = [""]\n', ["line 5", "node.users", "'' is no name"]),
+        (MOUNT + '[node]\ngroups = ["st*"]\n', ["line 5", "node.groups", "'st*' is no name"]),
+        (MOUNT + '[node]\nuser = "ann "\n', ["line 5", "node.user", "'ann ' is no name"]),
         (MOUNT + '[cache]\nmemry = "1GiB"\n', ["line 5", "memry", "did you mean 'memory'"]),
         (MOUNT + 'freshnes = "check"\n', ["line 4", "did you mean 'freshness'"]),
         (MOUNT + 'freshness = "often"\n', ["line 4", "check, pinned or an age"]),
@@ -233,6 +239,13 @@ def test_what_is_wrong_is_refused_with_file_line_and_key(
     message = fault(text, home)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize("word", ['client = {token = "hunter2"}', 'client = ["hunter2"]'])
+def test_what_stands_where_tables_belong_is_not_repeated(word: str, home: Path) -> None:
+    message = fault(MOUNT + f"[node]\n{word}\n", home)
+    assert "[[node.client]]" in message and "hunter2" not in message
+    assert "hunter2" not in fault(MOUNT + '[node]\nhttp = "hunter2"\n', home)
 
 
 @pytest.mark.parametrize(

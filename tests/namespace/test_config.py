@@ -92,7 +92,7 @@ WRONG_VALUES: list[tuple[Callable[[Table], object], str]] = [
     (lambda t: t.integer("count", least=4), "line 3: count: must be at least 4, not 3"),
     (lambda t: t.boolean("count", default=True), "line 3: count: must be true or false, not 3"),
     (lambda t: t.texts("title"), "line 2: title: must be a list of texts, not 'x'"),
-    (lambda t: t.table("title"), "line 2: title: must be a table, not 'x'"),
+    (lambda t: t.table("title"), "line 2: title: must be a table"),
     (lambda t: t.table("mount"), "line 13: mount: must be a table"),
     (lambda t: t.tables("cache"), "line 7: cache: must be written as [[cache]] tables"),
     (lambda t: t.size("yes", 0), "line 5: yes: must be a quantity, not True"),

@@ -16,7 +16,7 @@ from headrace_cache.local_service import LocalService
 from headrace_cache.node.answers import Answers
 from headrace_cache.node.doorkeeper import Doorkeeper
 from headrace_cache.node.gauges import Gauges
-from headrace_cache.node.own_socket import OwnSocket
+from headrace_cache.node.own_socket import NotOurs, OwnSocket
 from headrace_cache.node.server import NodeServer
 from headrace_cache.node_facts import NodeFacts
 from headrace_cache.policy.audience import NOBODY, Audience
@@ -39,6 +39,7 @@ MOST_CONNECTIONS = 16_384
 STATUS_SECONDS = 10.0
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST_HANDED = 3
+_OTHER_SOCKET = "name another one, in a folder that is there and that the node may write to"
 
 
 class Recalls:
@@ -63,6 +64,10 @@ class Recalls:
         return list(taken)
 
 
+class NodeRunsAlready(ConfigError):
+    """Another node has the socket."""
+
+
 class Node:
     """A cache that other processes of this host use."""
 
@@ -82,8 +87,8 @@ class Node:
     ) -> None:
         """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
         root, and whom `served` admits (NOBODY: no others); and other hosts by `open_door`,
-        which is given what says `/metrics`. Raises ConfigError where a node is there already, and
-        OSError."""
+        which is given what says `/metrics`. Raises NodeRunsAlready where one is there, and
+        ConfigError where there is no place for its socket."""
         _log.info("the node begins", extra={"release": release, "pid": os.getpid()})
         self._service = service
         self._bulletin = bulletin
@@ -93,8 +98,16 @@ class Node:
         if handed is None:
             try:
                 self._own = OwnSocket(socket_file, BACKLOG, everybody=served != NOBODY)
+            except NotOurs as error:
+                raise ConfigError(f"[node] socket: {error}", hint=_OTHER_SOCKET) from None
             except FileExistsError as error:
-                raise ConfigError(str(error)) from None
+                raise NodeRunsAlready(str(error)) from None
+            except OSError as error:
+                raise ConfigError(
+                    f"[node] socket: the node cannot listen at {socket_file}: "
+                    f"{error.strerror or error}",
+                    hint=_OTHER_SOCKET,
+                ) from error
             handed = self._own.listener
         gauges = Gauges(service=service, bulletin=bulletin, release=release, clock=clock)
         self.server = NodeServer(

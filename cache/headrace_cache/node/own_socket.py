@@ -8,6 +8,7 @@ file stays: if it were removed, two could each lock one of the same name.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -24,13 +25,23 @@ if sys.platform != "win32":
 ASKED_SECONDS = 1.0
 
 
+#: What an address of a Unix socket holds, its zero at the end included: unix(7).
+ADDRESS_BYTES = 108
+
+
+class NotOurs(FileExistsError):
+    """Something else has the socket's name."""
+
+
 class OwnSocket:
     """A socket that listens at its file, which is this node's alone until `let_go`."""
 
     def __init__(self, path: Path, backlog: int, *, everybody: bool) -> None:
         """For this user alone or for `everybody` who may look into its folder, in place of one that
-        nobody listens at. Raises OSError, FileExistsError where somebody does."""
+        nobody listens at. Raises OSError, FileExistsError where somebody does, NotOurs where
+        something else is there."""
         self._path = path
+        _require_room(path)
         self._lock = _locked(path)
         try:
             _clear(path)
@@ -78,14 +89,22 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
+def _require_room(path: Path) -> None:
+    """Looked at before the lock is made, which would stay beside what is not ours. Raises
+    NotOurs where something else is there, and OSError for a name that is too long."""
+    with short_name(path) as name:
+        if len(os.fsencode(name)) >= ADDRESS_BYTES:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise NotOurs(f"{path} is no socket: it is not the node's to remove")
+
+
 def _clear(path: Path) -> None:
     """Remove the socket of a node that was killed. Raises FileExistsError where one lives."""
-    try:
-        kind = os.lstat(path).st_mode
-    except FileNotFoundError:
+    _require_room(path)
+    if not path.exists():
         return
-    if not stat.S_ISSOCK(kind):
-        raise FileExistsError(f"{path} is no socket: it is not the node's to remove")
     try:
         connected(path, ASKED_SECONDS).close()
     except (ConnectionRefusedError, FileNotFoundError):

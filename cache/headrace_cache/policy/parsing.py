@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from headrace_cache.policy.audience import EVERYBODY, Admitted, Audience
+from headrace_cache.policy.names import names_in
 from headrace_cache.policy.path_pattern import PathPattern, PathPatterns
 from headrace_cache.policy.placement import Guarantee, MetadataKeeping, Persistence, Placement
 from headrace_cache.policy.policy import (
@@ -149,11 +150,9 @@ def _default(table: Table, given: Placement) -> Placement:
 
 def _audience(table: Table) -> Audience:
     """Whom a table's `users` and `groups` let read; everybody where it has neither."""
-    users, groups = (frozenset(_items(table, key)) for key in ("users", "groups"))
-    for key, names in (("users", users), ("groups", groups)):
-        for name in names:
-            if not name.isprintable() or name != name.strip() or not name or "*" in name:
-                raise table.error(key, f"{name!r} is no name", "write a name or a number, in full")
+    for key in ("users", "groups"):
+        _items(table, key)
+    users, groups = names_in(table, "users"), names_in(table, "groups")
     return Audience(frozenset([Admitted(users, groups)])) if users or groups else EVERYBODY
 
 

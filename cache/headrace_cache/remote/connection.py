@@ -49,7 +49,11 @@ MOST_CLOSED = 256
 
 
 class NodeGone(ConnectionError):
-    """The node has ended, or never was."""
+    """The node has ended, or never was; `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class NodeSilent(NodeGone):
@@ -76,10 +80,12 @@ class NodeConnection:
         try:
             first = connected(socket_file, CONNECT_SECONDS)
         except OSError as error:
-            raise NodeGone(f"no node listens at {socket_file}: {error}") from error
+            raise _unreached(socket_file, error) from error
         self._first = first
+        self._process = 0
         try:
-            user = first.peer().user
+            peer = first.peer()
+            self._process, user = peer.process, peer.user
             if user not in (0, os.geteuid(), by_user):
                 raise NodeGone(f"who listens at {socket_file} is user {user}, and not this one")
             hello = m.Hello(m.PROTOCOL, release, fingerprint)
@@ -91,9 +97,9 @@ class NodeConnection:
         except BaseException as error:
             first.close()
             if isinstance(error, OSError) and not isinstance(error, HeadraceError):
-                said = f"the node at {socket_file} does not answer: {error}"
-                kind = NodeSilent if isinstance(error, TimeoutError) else NodeGone
-                raise kind(said) from error
+                if isinstance(error, TimeoutError):
+                    raise self._silent() from error
+                raise NodeGone(f"the node at {socket_file} does not answer: {error}") from error
             raise
         self._session = welcome.session
         #: What may be opened again without a call.
@@ -113,6 +119,8 @@ class NodeConnection:
         except OSError as error:
             channel.close()
             self._lost()
+            if isinstance(error, TimeoutError):
+                raise self._silent() from error
             raise NodeGone(f"the node has ended: {error}") from error
         except Exception:
             channel.close()  # what it answers cannot be read
@@ -136,6 +144,10 @@ class NodeConnection:
         if isinstance(answer, m.Failed):
             raise error_of(answer)
         raise StoreAnswerWrong(f"the node answers {type(answer).__name__} to {request!r}")
+
+    def _silent(self) -> NodeSilent:
+        hint = f"look at process {self._process}: it may be stopped"
+        return NodeSilent(f"the node at {self._file} does not answer", hint)
 
     def open(self, path: bytes, max_age: float | None, ahead: list[bytes]) -> m.Opened:
         """Open an object, and others with it; what was closed before is let go of. Raises as
@@ -361,6 +373,14 @@ class NodeConnection:
         # Nobody says any more whether it may be read; views in use keep their memory.
         for extent in tuple(self._extents.values()):
             _unmapped(extent)
+
+
+def _unreached(socket_file: Path, error: OSError) -> NodeGone:
+    if isinstance(error, PermissionError):
+        return NodeGone(f"the node's socket {socket_file} is closed to this user")
+    if isinstance(error, TimeoutError | BlockingIOError):  # nobody takes those that wait
+        return NodeSilent(f"the node at {socket_file} takes no connection")
+    return NodeGone(f"no node listens at {socket_file}", hint="start one with: headrace node")
 
 
 def _loans(answer: m.Opened | m.Brought) -> list[ToldLoan]:

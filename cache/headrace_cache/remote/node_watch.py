@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace_cache.node_facts import NodeFacts
-from headrace_cache.remote.connection import NodeConnection, NodeGone
+from headrace_cache.remote.connection import NodeConnection, NodeGone, NodeSilent
 from headrace_cache.wire import messages as m
 from headrace_namespace.errors import StoreUnavailable
 
@@ -32,7 +32,8 @@ class NodeWatch:
             return self._connection.ask(m.AskNode(), m.ToldNode).facts
         except NodeGone as error:
             self.close()
-            raise StoreUnavailable(str(error), hint=_HINT) from error
+            silent = error.hint if isinstance(error, NodeSilent) else None
+            raise StoreUnavailable(str(error), hint=silent or _HINT) from error
 
     def close(self) -> None:
         """End the session, if there is one."""
@@ -41,4 +42,4 @@ class NodeWatch:
             connection.close()
 
 
-_HINT = "start one with `headrace node`; `headrace status` tells of the cache without one"
+_HINT = "start one with: headrace node; `headrace status` tells of the cache without one"

@@ -44,6 +44,12 @@ class Call:
         self.set_up_logs()
         return connect(file)
 
+    def refuse_node(self, instead: str) -> None:
+        """For a command that asks no node of another host; `instead` says what it does, and what
+        to use. Raises click.UsageError where one was named."""
+        if self.node is not None:
+            raise click.UsageError(f"--node is for reading from a node of another host; {instead}")
+
     def set_up_logs(self) -> str:
         """Let logs be heard as the options say, else as HEADRACE_LOG does; in which form. Raises
         ConfigError."""

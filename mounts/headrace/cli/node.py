@@ -35,6 +35,9 @@ def node(call: Call, check: bool) -> None:
     that systemd listens on. For other supervisors, --check asks a running node of this
     configuration for a sign of life.
     """
+    if check:
+        call.refuse_node("node --check asks the one of this host: for another, GET its /readyz")
+    call.refuse_node("node runs one on this host: leave it out; [node.http] says where it listens")
     from headrace_cache.node.daemon import STATUS_SECONDS, ServiceManager, status_line
     from headrace_mounts.connect import check_node, open_node
 

@@ -31,8 +31,10 @@ def policy() -> None:
 )
 @click.argument("file", type=LOCAL_FILE)
 @json_option
-def check(file: str, as_json: bool) -> None:
+@pass_call
+def check(call: Call, file: str, as_json: bool) -> None:
     """Check a policy file; no configuration is needed."""
+    call.refuse_node("policy check reads a file of this one: leave it out, or use policy explain")
     from headrace_cache.opening import check_policy
     from headrace_namespace.config import read_text
 

@@ -62,6 +62,7 @@ def top(call: Call, interval: float, count: int | None, sort: str, as_json: bool
     """
     from headrace_mounts.connect import watch_node
 
+    call.refuse_node("top shows the one of this host: run it there, or read that node's /metrics")
     call.set_up_logs()
     watch = watch_node(call.config)
     try:

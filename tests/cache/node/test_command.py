@@ -45,7 +45,7 @@ def test_a_supervisor_is_told_whether_the_node_answers(world: World) -> None:
         return done.returncode, done.stderr
 
     code, said = check()
-    assert code == 1 and "no node listens" in said
+    assert code == 1 and said.endswith("node.sock (start one with: headrace node)\n")
     node = world.node_process()
     code, said = check()
     assert code == 0 and "node: answers at" in said
@@ -55,6 +55,7 @@ def test_a_supervisor_is_told_whether_the_node_answers(world: World) -> None:
     finally:
         node.send_signal(signal.SIGCONT)
     assert code == 1 and "does not answer" in said
+    assert f"(look at process {node.pid}: " in said and "headrace node" not in said
     world.write_config(memory="32MiB")
     code, said = check()
     assert code == 2 and "another configuration" in said

@@ -122,7 +122,9 @@ def test_a_second_node_is_refused_and_a_dead_ones_socket_is_taken(world: World) 
     assert world.client().stat(path("a")).size == 10
 
 
-def test_a_node_that_is_stopped_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_is_stopped_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(connection, "ALIVE_SECONDS", 0.2)
     monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
     data = world.put("a", 3 * MIB)
@@ -134,6 +136,8 @@ def test_a_node_that_is_stopped_is_given_up(world: World, monkeypatch: pytest.Mo
         assert whole(opened) == whole(client.open(path("a"))) == data
     finally:
         node.send_signal(signal.SIGCONT)
+    (warned,) = caplog.records
+    assert "does not answer; going on" in warned.getMessage()
 
 
 def test_a_node_that_stays_silent_is_looked_for_ever_less_often(

@@ -67,6 +67,33 @@ def test_a_file_that_is_no_socket_is_not_removed(world: World) -> None:
     with pytest.raises(ConfigError, match="is no socket"):
         open_node(world.file)
     assert place.read_text() == "somebody's"
+    assert not place.with_name(place.name + ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("socket", "said"),
+    [
+        ("missing/node.sock", "No such file or directory"),
+        ("data", "is no socket"),
+        ("headrace.toml/node.sock", "Not a directory"),
+        ("s" * 100, "File name too long"),
+    ],
+)
+def test_a_place_where_no_socket_can_be_is_said(socket: str, said: str, world: World) -> None:
+    with world.file.open("a") as file:
+        file.write(f'[node]\nsocket = "{socket}"\n')
+    with pytest.raises(ConfigError, match=rf"\[node\] socket: .*{socket}.*{said}.*another one"):
+        open_node(world.file)
+    assert not list(world.root.glob("*.lock"))
+
+
+def test_a_second_node_of_another_configuration_is_told_so(world: World) -> None:
+    world.node()
+    with pytest.raises(ConfigError, match=r"running already: .*node\.sock$"):
+        open_node(world.file)
+    world.write_config(memory="32MiB")
+    with pytest.raises(ConfigError, match=r"running already.*another configuration \(name another"):
+        open_node(world.file)
 
 
 def test_a_node_without_the_lock_is_left_alone(tmp_path: Path) -> None:

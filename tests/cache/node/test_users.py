@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from headrace_cache.tiers.ssd.opening import open_ssd_tier
 from headrace_mounts.settings import load_settings
-from tests.cache.node.conftest import MIB, World
+from tests.cache.node.conftest import MIB, World, end
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
@@ -219,3 +220,86 @@ def test_who_is_no_longer_let_reads_no_more(shared: tuple[World, ExitStack]) -> 
         pass  # the node looks within a second
     assert ann("read", "/data/hr/big") == data
     assert str(bob("read", "/data/hr/big")).startswith("PolicyDenied")
+
+
+def test_names_that_the_system_does_not_know_are_told_of(
+    shared: tuple[World, ExitStack], caplog: pytest.LogCaptureFixture
+) -> None:
+    world = shared[0]
+    text = world.file.read_text()
+    world.file.write_text(text.replace(f'["{ANN}"]', f'["{ANN}", "root", "nosuchuser"]'))
+    world.file.write_text(world.file.read_text().replace(f'["{STAFF}"]', '["root", "nosuchgroup"]'))
+    world.node()
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 2
+    assert "user nosuchuser" in warned[0] and "group nosuchgroup" in warned[1]
+
+
+def job(world: World, user: int, group: int) -> subprocess.CompletedProcess[str]:
+    """`headrace cat` of somebody's, who has no node of his own."""
+    # Root reads first, by a cache elsewhere: he alone may load what Python has not loaded yet.
+    roots = world.root / "roots.toml"
+    roots.write_text(
+        '[[mount]]\npath = "/data"\nurl = "data"\n[cache]\nfolder = "roots/cache"\n'
+        'key_file = "roots/key"\nstate_folder = "roots/state"\nmemory = "64MiB"\nssd = "128MiB"\n'
+    )
+    program = (
+        "import os, sys\n"
+        "import headrace_cache.remote.node_service, headrace_mounts.connect as connect\n"
+        "release = connect.release()\n"
+        "connect.release = lambda: release\n"
+        "from headrace.cli.program import run\n"
+        "user, group = map(int, sys.argv[1:3])\n"
+        "run(['--config', sys.argv[3], 'cat', '/data/open'])\n"
+        "os.setgroups([]); os.setgid(group); os.setuid(user)\n"
+        "sys.exit(run(sys.argv[4:]))"
+    )
+    words = (str(roots), "--config", str(world.file), "cat", "/data/open")
+    return subprocess.run(
+        [sys.executable, "-c", program, str(user), str(group), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(world.root / "nowhere")},
+    )
+
+
+def test_without_the_node_another_user_reads_by_himself(shared: tuple[World, ExitStack]) -> None:
+    world = shared[0]
+    (world.data / "open").write_bytes(b"for all")
+    node = world.node_process()
+    done = job(world, STRANGER, STRANGER)
+    assert (done.returncode, done.stdout) == (0, "for all" * 2), done.stderr
+    refused, closed = done.stderr.strip().splitlines()
+    assert f"this node does not serve user {STRANGER}" in refused
+    assert "are another user's: this process has no SSD tier" in closed
+    end(node)
+    done = job(world, BOB, STAFF)
+    assert (done.returncode, done.stdout) == (0, "for all" * 2), done.stderr
+    (closed,) = done.stderr.strip().splitlines()
+    assert "are another user's" in closed
+
+
+def test_an_ssd_folder_of_another_user_is_off_and_nobodys_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only its folder: what the state folder keeps can be had."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.owner() == "root" and folder != folder.parent and "pytest" in str(folder):
+            os.chmod(folder, 0o755)
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "own").mkdir()
+    os.chown(tmp_path / "own", BOB, BOB)
+    os.seteuid(BOB)
+    try:
+        tier = open_ssd_tier(
+            folder=tmp_path / "cache",
+            limit_bytes=128 * MIB,
+            key_file=tmp_path / "own/key",
+            page_bytes=MIB,
+        )
+        assert tier.purge(lambda _: True) is None
+    finally:
+        os.seteuid(0)
+    (warned,) = caplog.records
+    assert "is off" in warned.getMessage()

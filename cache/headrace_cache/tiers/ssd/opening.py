@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from headrace_cache.tiers.off_tier import OffTier
@@ -50,4 +52,15 @@ def open_ssd_tier(
             folder,
             error,
         )
-        return OffTier(f"{error}" if (folder / "index" / "data.mdb").exists() else None)
+        return OffTier(f"{error}" if _holds_something(folder) else None)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether pages may lie in the folder that this user's cache left there. What lies in a folder
+    of another user, who lets nobody look, is his to purge."""
+    try:
+        return (folder / "index" / "data.mdb").exists()
+    except OSError:
+        with suppress(OSError):
+            return folder.stat().st_uid == os.geteuid()
+        return False

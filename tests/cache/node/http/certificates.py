@@ -57,6 +57,7 @@ class Authority:
         signed = issued.sign(self._key, hashes.SHA256())
         certificate, file = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+        file.touch(mode=0o600)  # a node takes no other
         file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
