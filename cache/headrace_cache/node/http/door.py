@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from aiohttp import web
@@ -147,6 +148,11 @@ class HttpDoor:
         if not await self._crowd.wait_until_empty(bounds.DRAIN_SECONDS):
             _log.warning("the node ends while %d requests are under way", self._crowd.size)
         await connections.shutdown(CLOSING_SECONDS)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CLOSING_SECONDS)
         await asyncio.sleep(CLOSING_SECONDS)
         self._crowd.close()
         self._objects.close()
@@ -191,18 +197,28 @@ class HttpDoor:
                 return await self._routing.answer(exchange, target)
         except Busy as error:
             return self._busy(request, str(error))
-        except HeadraceError as error:
-            return refusal(request, error, self._headers)
         except ConnectionError as error:
             _cut_short(request, error)
             return web.Response(status=400)
-        except ValueError as error:
+        except Exception as error:
+            if exchange.begun:
+                # Whatever came now would be taken for the rest of the answer.
+                _cut_short(request, Stalled(f"{type(error).__name__} at {_place(error)}"))
+                return web.Response(status=500)
+            return self._failed(request, error)
+
+    def _failed(self, request: web.BaseRequest, error: Exception) -> web.Response:
+        """What a client is told of an error, where it was told nothing yet."""
+        if isinstance(error, HeadraceError):
+            return refusal(request, error, self._headers)
+        if isinstance(error, ValueError):
             wrong = ConfigError(f"the node was asked for nonsense: {error}")
             return refusal(request, wrong, self._headers, 400)
-        except Exception as error:  # a fault of ours: who waits must learn of it
-            _log.exception("a request could not be answered")
-            fault = StoreUnavailable(f"the node failed: {type(error).__name__}: {error}")
-            return refusal(request, fault, self._headers, 500)
+        # A fault of ours: who waits must learn of it. The log must not learn what he asked for.
+        kind = type(error).__name__
+        _log.error("a request could not be answered: %s at %s", kind, _place(error))
+        fault = StoreUnavailable(f"the node failed: {kind}: {error}")
+        return refusal(request, fault, self._headers, 500)
 
     def _agree(self, request: web.BaseRequest) -> None:
         """Raises ConfigError where a headrace client speaks another protocol."""
@@ -237,9 +253,17 @@ class HttpDoor:
 
 def _cut_short(request: web.BaseRequest, error: ConnectionError) -> None:
     """The client is gone, or is given up: its connection ends at once."""
-    _log.info("a request of %s was cut short: %s", request.remote, error)
+    # Of other errors only the kind: their words may hold names, or data.
+    why = error if isinstance(error, Stalled) else type(error).__name__
+    _log.info("a request of %s was cut short: %s", request.remote, why)
     if request.transport is not None:
         request.transport.abort()
+
+
+def _place(error: BaseException) -> str:
+    """Where in the program an error comes from."""
+    steps = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{steps[0].filename}:{steps[0].lineno}" if steps else "an unknown place"
 
 
 def _is_local(host: str) -> bool:

@@ -31,7 +31,7 @@ class Stalled(ConnectionError):
     """The client took or sent nothing for too long; its connection is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """A request of a known client, the cache as that client may see it, and how to answer."""
 
@@ -40,12 +40,14 @@ class Exchange:
     service: LocalService
     crowd: Crowd
     headers: dict[str, str]
+    #: Whether a part of the answer may have gone out: from then on nothing may but the rest of it.
+    begun: bool = False
 
     async def work(self, blocking: Callable[[], Answer]) -> Answer:
         """What blocking work answers. While it takes long, a headrace client is told that the node
-        lives."""
+        lives, until the answer has begun: then a word of that would be bytes of the object."""
         working: Coroutine[Any, Any, Answer] = self.crowd.on_thread(self.client.name, blocking)
-        if routes.PROTOCOL_HEADER not in self.request.headers:
+        if self.begun or routes.PROTOCOL_HEADER not in self.request.headers:
             return await working
         task = asyncio.ensure_future(working)
         while True:
@@ -57,8 +59,13 @@ class Exchange:
     def go_on(self) -> None:
         """Tell a client that is still there to wait, or to send the body that it asked about."""
         transport = self.request.transport
-        if transport is not None and self.request.version >= HttpVersion11:
+        if not self.begun and transport is not None and self.request.version >= HttpVersion11:
             transport.write(_CONTINUE)
+
+    async def begin(self, response: web.StreamResponse) -> None:
+        """The answer's headers go out, and what it sends after them."""
+        self.begun = True
+        await response.prepare(self.request)
 
     async def send(self, response: web.StreamResponse, data: bytes | memoryview) -> None:
         """Give a slice to the client; returns when he has taken most of it. Raises Stalled."""
@@ -83,8 +90,8 @@ class Exchange:
                         ended = not piece
             except TimeoutError:
                 raise self.hang_up("the client sends nothing") from None
-            except web.RequestPayloadError as error:
-                raise ConnectionResetError(f"the body ended too early: {error}") from None
+            except web.RequestPayloadError:
+                raise ConnectionResetError("the body ended too early") from None
             if part and (ended or len(part) >= SLICE_BYTES):
                 yield part
                 part = bytearray()

@@ -72,7 +72,7 @@ class Routing:
         part = await exchange.work(lambda: listed(entries))
         headers = exchange.headers | {"Content-Type": routes.MESSAGE_TYPE}
         response = web.StreamResponse(headers=headers)
-        await response.prepare(exchange.request)
+        await exchange.begin(response)
         try:
             while True:
                 await exchange.send(response, c.framed(part))

@@ -82,7 +82,7 @@ async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
     if stop - start <= COPIED_BYTES and len(piece) == stop - start:
         return web.Response(status=status, headers=headers, body=bytes(piece))
     response = web.StreamResponse(status=status, headers=headers)
-    await response.prepare(request)
+    await exchange.begin(response)
     while True:
         await exchange.send(response, piece)
         start += len(piece)
@@ -91,8 +91,9 @@ async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
         try:
             piece = await _piece(exchange, opened, start, stop)
         except HeadraceError as error:
-            # The client sees that it is cut short, asks for the rest, and is told why.
-            raise exchange.hang_up(str(error)) from error
+            # The client sees that it is cut short, asks for the rest, and is told why. The log is
+            # not: an error names what was asked for.
+            raise exchange.hang_up(type(error).__name__) from error
 
 
 async def _piece(
