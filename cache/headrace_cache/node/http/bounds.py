@@ -12,6 +12,13 @@ MOST_REQUESTS_OF_A_CLIENT = 256
 MOST_THREADS = 32
 #: Of one client: what waits for a stalled store leaves threads to the others.
 MOST_THREADS_OF_A_CLIENT = 16
+#: For one mount, whoever asks: a stalled store leaves threads to those who ask for others.
+MOST_THREADS_OF_A_MOUNT = 16
+#: Requests for `/metrics` at once; they have a thread of their own, which no store holds up.
+MOST_SCRAPES = 4
+#: Objects that one client writes at once, of those that take more than one part; a quarter of what
+#: the node writes at once (`MOST_WRITERS` of `writing/writer.py`).
+MOST_WRITERS_OF_A_CLIENT = 16
 #: Objects kept open for the next range of their readers, a kilobyte each.
 MOST_OPEN = 4096
 #: How long one is kept that nobody reads.

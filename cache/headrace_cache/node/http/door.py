@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import ipaddress
 import logging
 import socket
 import ssl
@@ -193,7 +194,7 @@ class HttpDoor:
         try:
             with self._crowd.request(exchange.client.name):
                 if target == routes.METRICS and request.method == "GET" and self._metrics:
-                    return web.Response(text=await exchange.work(self._metrics))
+                    return web.Response(text=await self._crowd.scrape(self._metrics))
                 return await self._routing.answer(exchange, target)
         except Busy as error:
             return self._busy(request, str(error))
@@ -268,7 +269,12 @@ def _place(error: BaseException) -> str:
 
 def _is_local(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    return name.strip("[]").lower() in ("localhost", "::1") or name.startswith("127.")
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False  # a name, and who owns it has it lead where he likes
 
 
 def _listening(access: HttpAccess) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from headrace_cache.wire import routes
 from headrace_cache.wire.changes import encode
 from headrace_cache.wire.values import told_error
 from headrace_namespace.errors import HeadraceError
+from headrace_namespace.path import NamespacePath
 
 Answer = TypeVar("Answer")
 
@@ -42,11 +44,23 @@ class Exchange:
     headers: dict[str, str]
     #: Whether a part of the answer may have gone out: from then on nothing may but the rest of it.
     begun: bool = False
+    #: The path of the mount that its work may wait for.
+    mount: str | None = None
+
+    def about(self, path: NamespacePath) -> None:
+        """Its work is for this path, whose store it may wait for."""
+        with suppress(HeadraceError):  # the answer will say what is wrong
+            mount = self.service.mount_of(path)
+            self.mount = None if mount is None else mount.path.text
+
+    async def on_thread(self, blocking: Callable[[], Answer]) -> Answer:
+        """What blocking work answers, without a word to the client meanwhile."""
+        return await self.crowd.on_thread(self.client.name, self.mount, blocking)
 
     async def work(self, blocking: Callable[[], Answer]) -> Answer:
         """What blocking work answers. While it takes long, a headrace client is told that the node
         lives, until the answer has begun: then a word of that would be bytes of the object."""
-        working: Coroutine[Any, Any, Answer] = self.crowd.on_thread(self.client.name, blocking)
+        working: Coroutine[Any, Any, Answer] = self.on_thread(blocking)
         if self.begun or routes.PROTOCOL_HEADER not in self.request.headers:
             return await working
         task = asyncio.ensure_future(working)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -106,7 +107,7 @@ async def _piece(
 
 
 def _brought(opened: OpenObject, start: int, stop: int) -> memoryview | bytes:
-    if stop - start > COPIED_BYTES:
+    if opened.cached and stop - start > COPIED_BYTES:
         return opened.view(start, stop)
     # Not by `read_at`: where memory may not hold it, each handle would hold bytes of its own.
     piece = bytearray(stop - start)
@@ -161,22 +162,27 @@ async def write(exchange: Exchange, path: NamespacePath) -> web.StreamResponse:
     begin = partial(_begin, exchange, path, condition)
     asks_first = request.headers.get("Expect", "").lower() == "100-continue"
     writer: OpenWriter | None = None
+    counted = ExitStack()
     try:
         if asks_first:
+            counted.enter_context(exchange.crowd.writer(exchange.client.name))
             writer = await exchange.work(begin)
             exchange.go_on()
         last: bytearray | None = None
         async for part in exchange.parts():
             if last is not None:
                 if writer is None:
+                    counted.enter_context(exchange.crowd.writer(exchange.client.name))
                     writer = await exchange.work(begin)
                 await exchange.work(partial(_take, writer, last))
             last = part
         version = await exchange.work(partial(_finish, begin, writer, last))
     except BaseException:
         if writer is not None:
-            await exchange.crowd.on_thread(exchange.client.name, writer.abort)
+            await exchange.on_thread(writer.abort)
         raise
+    finally:
+        counted.close()
     told = encode(Made(told_version(version)))
     etag = {"ETag": f'"{routes.etag_of(version)}"'}
     if routes.MESSAGE_TYPE in request.headers.get("Accept", ""):

@@ -305,3 +305,25 @@ def test_a_long_silence_is_bridged(
         said += connected.recv(65536)
     go_on()
     assert b"200 OK" in everything(connected)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:7070", 200),
+        ("127.0.0.1", 200),
+        ("127.9.9.9:1", 200),
+        ("[::1]:7070", 200),
+        ("127.evil.example", 401),
+        ("127.0.0.1.evil.example:7070", 401),
+        ("localhost.evil.example", 401),
+        ("10.0.0.1", 401),
+        ("", 401),
+    ],
+)
+def test_a_name_that_only_looks_local_is_not(world: HttpWorld, host: str, status: int) -> None:
+    """Without authentication a page in a browser could have its own name lead to the node."""
+    world.put("a", 1)
+    world.node()
+    assert world.ask("GET", "/v1/tree/data/a", {"Host": host}).status == status
