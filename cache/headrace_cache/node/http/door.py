@@ -18,11 +18,11 @@ import traceback
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from headrace_cache.access import HttpAccess
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.http import bounds
+from headrace_cache.node.http.connections import Connections
 from headrace_cache.node.http.crowd import Busy, Crowd
 from headrace_cache.node.http.exchange import Exchange, Stalled, refusal
 from headrace_cache.node.http.guard import EVERYBODY, Guard, certificate_names, server_tls
@@ -44,21 +44,6 @@ BACKLOG = 512
 JOIN_SECONDS = 5.0
 #: The loop closes sockets in its own time, after they were let go of.
 CLOSING_SECONDS = 0.05
-
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Length: 0\r\nHeadrace-Protocol: %d\r\n\r\n" % routes.HTTP_PROTOCOL
-)
-
-
-class _Connections(web.Server):
-    """aiohttp's server, with a bound on its connections."""
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self.connections) > bounds.MOST_CONNECTIONS:
-            transport.write(_FULL)
-            transport.close()
 
 
 class HttpDoor:
@@ -124,27 +109,19 @@ class HttpDoor:
         self._crowd = Crowd()
         self._objects = OpenObjects(time.monotonic)
         self._routing = Routing(self._objects)
-        connections = _Connections(
-            self._handle,
-            access_log=None,
-            logger=_log,
-            keepalive_timeout=bounds.IDLE_SECONDS,
-            max_line_size=bounds.MOST_LINE_BYTES,
-            max_field_size=bounds.MOST_FIELD_BYTES,
-            max_headers=bounds.MOST_HEADERS,
-            auto_decompress=False,
-        )
-        server = await self._loop.create_server(
-            connections,
-            sock=listener,
-            ssl=tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=bounds.HANDSHAKE_SECONDS if tls else None,
-        )
+        connections = Connections(self._handle)
+        self._loop.set_exception_handler(_note_fault)
+        tasks = [
+            self._loop.create_task(connections.accept(listener, tls)),
+            self._loop.create_task(self._end_old()),
+        ]
         self._begun.set_result(None)
         await self._end.wait()
         self._ending = True
-        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        listener.close()
         connections.pre_shutdown()
         if not await self._crowd.wait_until_empty(bounds.DRAIN_SECONDS):
             _log.warning("the node ends while %d requests are under way", self._crowd.size)
@@ -157,6 +134,11 @@ class HttpDoor:
         await asyncio.sleep(CLOSING_SECONDS)
         self._crowd.close()
         self._objects.close()
+
+    async def _end_old(self) -> None:
+        while True:
+            await asyncio.sleep(bounds.LOOK_SECONDS)
+            self._objects.end_old()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request: its answer, to its last byte. Who does not take that is given up."""
@@ -259,6 +241,15 @@ def _cut_short(request: web.BaseRequest, error: ConnectionError) -> None:
     _log.info("a request of %s was cut short: %s", request.remote, why)
     if request.transport is not None:
         request.transport.abort()
+
+
+def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What asyncio would log with all the words of its error."""
+    error = context.get("exception")
+    if isinstance(error, OSError):  # a connection's own end, TLS that was none
+        _log.debug("a connection has ended: %s", type(error).__name__)
+    else:
+        _log.error("a fault in the HTTP door: %s", type(error).__name__)
 
 
 def _place(error: BaseException) -> str:

@@ -142,11 +142,18 @@ class _Condition:
 
     @classmethod
     def of(cls, request: web.BaseRequest) -> _Condition:
+        """Raises ValueError where one cannot be kept to: without it another object may be lost."""
         headers = request.headers
+        if "Content-Range" in headers:
+            raise ValueError("an object is written whole: a PUT has no Content-Range")
+        if "If-Match" in headers and not tags(headers["If-Match"]):
+            raise ValueError('If-Match names entity tags, "…" in quotes, or *')
+        if headers.get("If-None-Match", "*").strip() != "*":
+            raise ValueError("If-None-Match of a PUT can only be *")
         tag = headers.get(routes.TAG_HEADER)
         return cls(
             append=headers.get(routes.APPEND_HEADER, "").lower() == "true",
-            exclusive="*" in tags(headers.get("If-None-Match")),
+            exclusive="If-None-Match" in headers,
             tag=None if tag is None else unquote(tag, errors="surrogateescape"),
             etags=tags(headers.get("If-Match")),
         )

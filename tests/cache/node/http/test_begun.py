@@ -14,6 +14,8 @@ from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.remote import http_client
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import routes
+from headrace_cache.wire.told import ToldEntry
+from headrace_cache.wire.values import told_entry
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import StoreUnavailable
 from headrace_namespace.path import NamespacePath
@@ -150,7 +152,5 @@ def test_a_fault_within_a_listing_breaks_it_off(
         list(world.remote().list(path("")))
 
 
-def _one(found: Iterator[Entry]) -> Iterator[m.ToldEntry]:
-    from headrace_cache.wire.values import told_entry
-
+def _one(found: Iterator[Entry]) -> Iterator[ToldEntry]:
     yield told_entry(next(found))
