@@ -22,6 +22,18 @@ from headrace_namespace.freshness import Freshness
 from headrace_namespace.path import NamespacePath
 from tests.cache.node.http.conftest import HttpWorld
 
+#: A node whose store never answers, and that does not wait long for it at its end.
+_STUCK = """
+import time
+from headrace_cache.local_service import LocalService
+from headrace_cache.node.http import bounds
+def stuck(*given):
+    print("stuck", flush=True)
+    time.sleep(600)
+LocalService.open = stuck
+bounds.DRAIN_SECONDS = 0.2
+"""
+
 
 def shown(name: str) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {name * 16}"}
@@ -115,3 +127,14 @@ def test_writers_that_get_nothing_end(world: HttpWorld, monkeypatch: pytest.Monk
         connected.sendall(head)
         assert connected.recv(25).startswith(b"HTTP/1.1 100")
         assert connected.recv(65536) == b""  # it was hung up on
+
+
+def test_a_stuck_store_does_not_hold_the_end_of_the_process(world: HttpWorld) -> None:
+    world.put("x", 1)
+    process = world.node_process(_STUCK)
+    connected = world.raw()
+    connected.sendall(b"GET /v1/tree/data/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stuck\n"
+    process.terminate()
+    assert process.wait(30) == 0  # its store would take ten minutes
