@@ -27,6 +27,10 @@ _FULL = (
 )
 
 
+#: Else aiohttp tells its own release.
+_NAME = {"Server": "headrace"}
+
+
 class _Connection(RequestHandler):
     """aiohttp's reading of one connection, without its log."""
 
@@ -46,7 +50,7 @@ class _Connection(RequestHandler):
             self.force_close()
             raise ConnectionError
         text = "this is no HTTP request\n" if status < 500 else "the node failed\n"
-        answer = web.Response(status=400 if status < 500 else 500, text=text)
+        answer = web.Response(status=400 if status < 500 else 500, text=text, headers=_NAME)
         answer.force_close()
         return answer
 

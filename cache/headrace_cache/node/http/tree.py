@@ -147,7 +147,7 @@ class _Condition:
         if "Content-Range" in headers:
             raise ValueError("an object is written whole: a PUT has no Content-Range")
         if "If-Match" in headers and not tags(headers["If-Match"]):
-            raise ValueError('If-Match names entity tags, "…" in quotes, or *')
+            raise ValueError("If-Match names entity tags in quotes, or *")
         if headers.get("If-None-Match", "*").strip() != "*":
             raise ValueError("If-None-Match of a PUT can only be *")
         tag = headers.get(routes.TAG_HEADER)

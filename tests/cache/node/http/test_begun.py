@@ -14,7 +14,6 @@ from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.remote import http_client
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import routes
-from headrace_cache.wire.told import ToldEntry
 from headrace_cache.wire.values import told_entry
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import StoreUnavailable
@@ -22,6 +21,10 @@ from headrace_namespace.path import NamespacePath
 from tests.cache.node.conftest import MIB, path
 from tests.cache.node.http.conftest import HttpWorld
 from tests.cache.node.http.test_hostile import everything
+
+
+def _nothing(*given: object) -> None:
+    """Memory holds none of it."""
 
 
 class SlowStore:
@@ -37,7 +40,7 @@ class SlowStore:
                 assert self.go_on.wait(60)
             return brought(opened, start, stop)
 
-        monkeypatch.setattr(OpenObject, "at_hand", lambda *_: None)
+        monkeypatch.setattr(OpenObject, "at_hand", _nothing)
         monkeypatch.setattr(tree, "_brought", wait)
 
 
@@ -104,7 +107,7 @@ def test_slices_that_each_take_longer_than_a_silence(
             raise StoreUnavailable("not now")
         return brought(held, start, stop)
 
-    monkeypatch.setattr(OpenObject, "at_hand", lambda *_: None)
+    monkeypatch.setattr(OpenObject, "at_hand", _nothing)
     monkeypatch.setattr(tree, "_brought", slow)
     monkeypatch.setattr(http_client, "TRY_AGAIN_SECONDS", ())
     assert opened.read_at(0, 6 * MIB) == data
@@ -124,7 +127,7 @@ def test_a_fault_within_a_body_breaks_it_off(
             raise fault
         return brought(opened, start, stop)
 
-    monkeypatch.setattr(OpenObject, "at_hand", lambda *_: None)
+    monkeypatch.setattr(OpenObject, "at_hand", _nothing)
     monkeypatch.setattr(tree, "_brought", fail)
     connected = world.raw()
     connected.sendall(b"GET /v1/tree/data/a HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -147,10 +150,10 @@ def test_a_fault_within_a_listing_breaks_it_off(
 
     monkeypatch.setattr(LocalService, "list", fails)
     # Each part has one entry.
-    monkeypatch.setattr(routing, "listed", lambda found: m.Listed(1, [*_one(found)]))
+    monkeypatch.setattr(routing, "listed", _one)
     with pytest.raises(StoreUnavailable, match="broke|too early"):
         list(world.remote().list(path("")))
 
 
-def _one(found: Iterator[Entry]) -> Iterator[ToldEntry]:
-    yield told_entry(next(found))
+def _one(found: Iterator[Entry]) -> m.Listed:
+    return m.Listed(1, [told_entry(next(found))])

@@ -102,7 +102,7 @@ def test_a_stuck_store_leaves_threads_to_the_others(
 
 def test_one_client_s_writers_leave_room_to_the_others(world: HttpWorld) -> None:
     serve(world)
-    begun = []
+    begun: list[bytes] = []
     for number in range(MOST_WRITERS_OF_A_CLIENT + 1):
         connected = world.raw()
         connected.sendall(
