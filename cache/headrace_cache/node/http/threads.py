@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from headrace_namespace.offload import Offload
@@ -25,20 +26,26 @@ class LoopThreads:
     async def run(self, work: Callable[[], Answer]) -> Answer:
         """What `work` answers, once a thread has time for it. Raises StoreTimeout once closed."""
         done: Future[Answer] = Future()
-
-        def task() -> None:
-            if not done.set_running_or_notify_cancel():
-                return
-            try:
-                answer = work()
-            except BaseException as error:  # whoever waits gets it, whatever it is
-                done.set_exception(error)
-            else:
-                done.set_result(answer)
-
-        self._threads.submit(task)
-        return await asyncio.wrap_future(done)
+        self._threads.submit(partial(_do, done, work))
+        waiting = asyncio.wrap_future(done)
+        try:
+            return await waiting
+        finally:
+            # An error holds this frame: both would hold what was read until they are looked for.
+            del done, waiting, work
 
     def close(self) -> None:
         """Take no more work; what a thread is at goes on to its end."""
         self._threads.close()
+
+
+def _do(done: Future[Answer], work: Callable[[], Answer]) -> None:
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        answer = work()
+    except BaseException as error:  # whoever waits gets it, whatever it is
+        done.set_exception(error)
+        del done, work  # as above
+    else:
+        done.set_result(answer)
