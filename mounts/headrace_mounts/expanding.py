@@ -21,10 +21,12 @@ from headrace_namespace.path import NamespacePath
 Level = tuple[str, dict[str, Any], dict[str, Any]]
 
 
-def walk_without_links(service: CacheService, top: str, maxdepth: int | None) -> Iterator[Level]:
+def walk_without_links(
+    service: CacheService, top: NamespacePath, maxdepth: int | None
+) -> Iterator[Level]:
     """As fsspec's walk with detail, entering no link to a folder but `top`. What cannot be listed
     raises; what vanished meanwhile is left out."""
-    waiting = [(NamespacePath.parse(top), 1)]
+    waiting = [(top, 1)]
     while waiting:
         folder, depth = waiting.pop()
         dirs: dict[str, Any] = {}

@@ -20,13 +20,11 @@ from headrace_mounts.expanding import walk_without_links
 from headrace_mounts.fsspec_reading import FileForDisk, nth, read_range, refuse_plain_copy
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
-from headrace_mounts.node_urls import node_in, without_node
 from headrace_mounts.remote_settings import REMOTE_KEYS
 from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
-from headrace_namespace.errors import ConfigError, InvalidPath, NotFound, PolicyDenied
+from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
 from headrace_namespace.freshness import Freshness
-from headrace_namespace.path import SCHEME, NamespacePath
 
 if TYPE_CHECKING:
     # fsspec publishes no types.
@@ -68,8 +66,6 @@ class HeadraceFileSystem(WritingCalls):
     cache in a process, all of one node its connections.
     """
 
-    protocol = SCHEME
-    root_marker = "/"
     cachable = True
 
     def __init__(
@@ -107,36 +103,6 @@ class HeadraceFileSystem(WritingCalls):
         if self._node is None:
             return connect(self._config)
         return connect_node(self._node, self._given, self._config)
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> Any:
-        if isinstance(path, str):
-            return NamespacePath.parse(without_node(path)).text
-        if isinstance(path, os.PathLike):
-            return NamespacePath.parse(str(path)).text  # pyright: ignore[reportUnknownArgumentType]
-        return [cls._strip_protocol(one) for one in path]
-
-    def unstrip_protocol(self, name: str) -> str:
-        """The URL of a path: paths are literal, so this only puts scheme and node before it."""
-        return f"{SCHEME}://{self._node or ''}{self._strip_protocol(name)}"
-
-    @staticmethod
-    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
-        node = node_in(path)
-        return {} if node is None else {"node": node}
-
-    def place(self, path: str) -> NamespacePath:
-        """A path of this tree; a URL may name the node that it is of, and no other."""
-        if path.startswith(SCHEME):
-            node = node_in(path)
-            if node is not None and node != self._node:
-                raise InvalidPath(
-                    f"this file system is not of the node {node}",
-                    path=path,
-                    hint="open the URL by fsspec itself, or give node=",
-                )
-            path = without_node(path)
-        return NamespacePath.parse(path)
 
     # What the tree shows.
 
@@ -198,7 +164,7 @@ class HeadraceFileSystem(WritingCalls):
         in between is left out.
         """
         if not kwargs.pop("follow_links", True):
-            return walk_without_links(self.service, path, maxdepth)
+            return walk_without_links(self.service, self.place(path), maxdepth)
         return AbstractFileSystem.walk(
             self,
             path,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from headrace_cache.service import CacheService
 from headrace_mounts.expanding import move_each, remove_to_depth
+from headrace_mounts.fsspec_paths import TreePaths
 from headrace_mounts.refusals import refuse_mounts
 from headrace_mounts.tree_work import FILES_AT_ONCE, move_tree, remove_tree
 from headrace_mounts.writing_handles import (
@@ -30,9 +31,7 @@ from headrace_namespace.path import NamespacePath
 if TYPE_CHECKING:
     # fsspec publishes no types.
     AbstractFileSystem: Any = None
-    AsyncFileSystem = Any
 else:
-    from fsspec.asyn import AsyncFileSystem
     from fsspec.spec import AbstractFileSystem
 
 Answer = TypeVar("Answer")
@@ -41,16 +40,12 @@ Answer = TypeVar("Answer")
 PIECE_BYTES = 8 << 20
 
 
-class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type checkers
+class WritingCalls(TreePaths):
     """The writing half of the file system; each call also has its coroutine, on a thread."""
 
     @property
     def service(self) -> CacheService:
         """The cache behind it."""
-        raise NotImplementedError
-
-    def place(self, path: str) -> NamespacePath:
-        """The path in the tree."""
         raise NotImplementedError
 
     # One file.
@@ -298,7 +293,8 @@ class WritingCalls(AsyncFileSystem):  # type: ignore[misc] # Any to the type che
         pairs: list[tuple[str, str]] = []
         kwargs |= {"pairs": pairs, "follow_links": False}
         AbstractFileSystem.copy(self, path1, path2, recursive, *more, **kwargs)
-        return pairs
+        # Given two lists, fsspec takes them as they are.
+        return [(self.place(one).text, self.place(two).text) for one, two in pairs]
 
     @staticmethod
     def _raise_first(wrong: Mapping[NamespacePath, Exception]) -> None:

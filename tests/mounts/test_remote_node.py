@@ -6,7 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -284,3 +284,50 @@ def test_how_a_node_is_reached(tmp_path: Path) -> None:
     for wrong in ({"tls": False}, {"certificate": "c"}, {"typo": 1}, {"token": "short"}):
         with pytest.raises(ConfigError):
             load_remote("other:1", wrong, {}, environ=environ)
+
+
+def _lists(tree: Any, path: str) -> list[Callable[[], object]]:
+    """Everything that takes a path."""
+    return [
+        lambda: tree.glob(path + "*"),
+        lambda: tree.find(path),
+        lambda: list(tree.walk(path)),
+        lambda: list(tree.walk(path, follow_links=False)),
+        lambda: tree.du(path),
+        lambda: tree.expand_path(path, recursive=True),
+        lambda: tree.cat(path, recursive=True),
+        lambda: tree.cat([path]),
+        lambda: tree.cat_ranges([path], [0], [1], on_error="raise"),
+        lambda: tree.ls(path),
+        lambda: tree.exists(path),
+        lambda: tree.rm(path),
+        lambda: tree.rm(path, recursive=True),
+        lambda: tree.rm([path]),
+        lambda: tree.rm_file(path),
+        lambda: tree.mv(path, "/lake/other"),
+        lambda: tree.mv([path], ["/lake/other"]),
+        lambda: tree.mv("/lake/hr/pay", path + "/x"),
+        lambda: tree.mv(["/lake/hr/pay"], [path + "/x"]),
+        lambda: tree.copy(path, "/lake/other", recursive=True),
+        lambda: tree.copy(["/lake/hr/pay"], [path + "/x"]),
+        lambda: tree.makedirs(path + "/x"),
+        lambda: tree.pipe({path: b"x"}),
+        lambda: tree.get_mapper(path),
+        lambda: tree.get(path, "/nowhere", recursive=True),
+        lambda: tree.put(__file__, path),
+        lambda: tree.unstrip_protocol(path),
+    ]
+
+
+@pytest.mark.parametrize("number", range(27))
+def test_the_url_of_another_node_is_refused(
+    port: int, options: dict[str, Any], tmp_path: Path, number: int
+) -> None:
+    tree = fsspec.filesystem("headrace", node=f"127.0.0.1:{port}", **options)
+    with pytest.raises(InvalidPath, match="not of the node"):
+        _lists(tree, "headrace://other.host:7070/lake/hr")[number]()
+    local = fsspec.filesystem("headrace", config=str(tmp_path / "headrace.toml"))
+    with pytest.raises(InvalidPath, match="not of the node"):
+        _lists(local, f"headrace://127.0.0.1:{port}/lake/hr")[number]()
+    assert (tmp_path / "silo/hr/pay").exists()
+    disconnect_all()

@@ -93,7 +93,7 @@ class HttpNodeClient:
         body = c.encode(request)
 
         def take(response: http.client.HTTPResponse) -> Answer:
-            told = c.answered_of(response.read(MOST_ANSWER_BYTES))
+            told = c.answered_of(_message(response))
             if not isinstance(told, kind):
                 raise StoreAnswerWrong(f"{self.where} answers with another message than asked for")
             return told
@@ -163,9 +163,13 @@ class HttpNodeClient:
         """The version that an answer to a PUT tells of. Raises what it answers with."""
         try:
             self.check(response)
+            told = c.answered_of(_message(response))
         except Refused as refused:
             raise refused.error from None
-        told = c.answered_of(response.read(MOST_ANSWER_BYTES))
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, HeadraceError):
+                raise  # some are OSErrors too
+            raise self._pool.translated(error) from error
         if not isinstance(told, c.Made):
             raise StoreAnswerWrong(f"{self.where} does not say what it has written")
         return version_of(told.version)
@@ -182,7 +186,7 @@ class HttpNodeClient:
             return
         error: HeadraceError
         if response.headers.get("Content-Type") == routes.MESSAGE_TYPE:
-            told = c.answered_of(response.read(MOST_ANSWER_BYTES))
+            told = c.answered_of(_message(response))
             if not isinstance(told, m.Failed):
                 raise StoreAnswerWrong(f"{self.where} answers {response.status}, and not why")
             error = _answered(told)
@@ -237,6 +241,16 @@ def _answered(told: m.Failed) -> HeadraceError:
     error = error_of(told)
     error.answered = True
     return error
+
+
+def _message(response: http.client.HTTPResponse) -> bytes:
+    """An answer that is one message. Raises IncompleteRead where it is cut short: the connection
+    broke, and it is not that this release could not read it."""
+    length = response.length
+    data = response.read(MOST_ANSWER_BYTES)
+    if length is not None and len(data) < min(length, MOST_ANSWER_BYTES):
+        raise http.client.IncompleteRead(data, length - len(data))
+    return data
 
 
 def _part(response: http.client.HTTPResponse) -> bytes:

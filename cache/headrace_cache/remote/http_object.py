@@ -30,8 +30,11 @@ LEAST_AHEAD_BYTES = 64 << 10
 MOST_AHEAD_BYTES = 1 << 20
 #: How old such bytes may be: the policy may have changed since.
 AHEAD_SECONDS = 2.0
-#: How often one read may be cut short and go on; more often is no accident.
+#: How often one read may be cut short and go on with hardly anything come; more often is no
+#: accident. A store that stops after each slice is slow, and not that.
 MOST_CUTS = 16
+#: A cut before so many bytes had come is counted: two slices of the node are more than one.
+LEAST_CUT_BYTES = 256 << 10
 #: One request warms so much.
 WARM_BYTES = 256 << 20
 
@@ -53,6 +56,9 @@ class _Ahead:
         self.data = data
         self.since = since
 
+
+#: Fills what it is given from an answer; the bytes that had come. Raises _Cut.
+_Take = Callable[[memoryview, http.client.HTTPResponse], int]
 
 _NOTHING = _Ahead(0, b"", 0.0)
 
@@ -114,7 +120,7 @@ class HttpObject:
             target[: stop - start] = self.read_at(start, stop)
         else:
             with target[: stop - start] as part:
-                self._fill(start, part)
+                self._fill(start, part, _into)
         return stop - start
 
     def view(self, start: int, stop: int) -> bytes:
@@ -163,18 +169,19 @@ class HttpObject:
         except _Cut:
             gathered = bytearray(stop - start)
             with memoryview(gathered) as target:
-                self._fill(start, target)
+                self._fill(start, target, _bit_by_bit)
             return bytes(gathered)
 
-    def _fill(self, start: int, target: memoryview) -> None:
+    def _fill(self, start: int, target: memoryview, take: _Take) -> None:
         done, cuts = 0, 0
         while done < len(target):
             with target[done:] as rest:
                 try:
-                    done += self._get(start + done, start + len(target), partial(_into, rest))
+                    done += self._get(start + done, start + len(target), partial(take, rest))
                 except _Cut as cut:
+                    take = _bit_by_bit
                     done += cut.count
-                    cuts += 1
+                    cuts += cut.count < LEAST_CUT_BYTES
                     if cuts > MOST_CUTS:
                         raise StoreUnavailable(
                             f"{self._client.where} keeps breaking off its answers",
@@ -229,4 +236,20 @@ def _into(target: memoryview, response: http.client.HTTPResponse) -> int:
         if not count:
             raise _Cut(done)
         done += count
+    return done
+
+
+def _bit_by_bit(target: memoryview, response: http.client.HTTPResponse) -> int:
+    """As `_into`, with a copy more: of an answer that is cut short no byte is lost, so that a
+    store that keeps stopping does not have the same bytes sent again and again."""
+    done = 0
+    while done < len(target):
+        try:
+            piece = response.read1(min(len(target) - done, LEAST_CUT_BYTES))
+        except (OSError, http.client.HTTPException):
+            raise _Cut(done) from None
+        if not piece:
+            raise _Cut(done)
+        target[done : done + len(piece)] = piece
+        done += len(piece)
     return done

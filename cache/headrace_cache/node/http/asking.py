@@ -85,6 +85,23 @@ def _change(
             return m.Done()
 
 
+def asked_for(request: c.Asked) -> NamespacePath | None:
+    """The path whose store is asked, perhaps. Raises ValueError."""
+    match request:
+        case c.OpenOne() | m.Stat() | m.List() | m.Explain() | m.AskWhy() | m.Drop():
+            return v.path_of(request.path)
+        case m.Pin() | m.Unpin() | c.WarmRange() | c.MayWrite() | c.LiesIn():
+            return v.path_of(request.path)
+        case c.MakeFolder() | c.RemoveFolder():
+            return v.path_of(request.path)
+        case c.Rename() | c.Copy():
+            return v.path_of(request.source)
+        case c.Delete():
+            return v.path_of(request.paths[0]) if request.paths else None
+        case _:
+            return None
+
+
 def version_of(service: LocalService, path: NamespacePath, etag: str) -> OpenObject:
     """The object, where this is its version still. Raises VersionGone, NotFound, PolicyDenied."""
     opened = service.open(path)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-#: Connections at once; one more is told so and closed.
-MOST_CONNECTIONS = 2048
+#: Connections at once, those whose TLS is only being agreed on too; one more is told so, where it
+#: can be, and closed. One by TLS costs 0.3 MiB: 150 MiB at the worst.
+MOST_CONNECTIONS = 512
+#: How long no connection is taken when the process has no descriptor left.
+ACCEPT_AGAIN_SECONDS = 1.0
 #: Requests under way at once, those that wait for a thread too; one more is refused (503).
 MOST_REQUESTS = 512
 #: Of one client: the others are left as many.
@@ -12,10 +15,19 @@ MOST_REQUESTS_OF_A_CLIENT = 256
 MOST_THREADS = 32
 #: Of one client: what waits for a stalled store leaves threads to the others.
 MOST_THREADS_OF_A_CLIENT = 16
+#: For one mount, whoever asks: a stalled store leaves threads to those who ask for others.
+MOST_THREADS_OF_A_MOUNT = 16
+#: Requests for `/metrics` at once; they have a thread of their own, which no store holds up.
+MOST_SCRAPES = 4
+#: Objects that one client writes at once, of those that take more than one part; a quarter of what
+#: the node writes at once (`MOST_WRITERS` of `writing/writer.py`).
+MOST_WRITERS_OF_A_CLIENT = 16
 #: Objects kept open for the next range of their readers, a kilobyte each.
 MOST_OPEN = 4096
 #: How long one is kept that nobody reads.
 OPEN_SECONDS = 300.0
+#: How often that is looked at.
+LOOK_SECONDS = 30.0
 #: A request line: the longest path, all of it percent-encoded, and what is around it.
 MOST_LINE_BYTES = 16 << 10
 #: One header of a request, and how many.

@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from headrace_cache.node.http.bounds import (
     MOST_REQUESTS,
     MOST_REQUESTS_OF_A_CLIENT,
+    MOST_SCRAPES,
     MOST_THREADS,
     MOST_THREADS_OF_A_CLIENT,
+    MOST_THREADS_OF_A_MOUNT,
+    MOST_WRITERS_OF_A_CLIENT,
 )
+from headrace_cache.node.http.threads import LoopThreads
 
 Answer = TypeVar("Answer")
 
@@ -30,7 +34,13 @@ class Crowd:
     """Counts requests, and runs what blocks."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(MOST_THREADS, "headrace-http")
+        self._threads = LoopThreads(MOST_THREADS)
+        #: What it does is no store's, so that it answers while they are all stuck.
+        self._scraping = LoopThreads(1)
+        self._scrapes = 0
+        self._writers: Counter[str] = Counter()
+        #: By the mount's path, while somebody has one or waits.
+        self._mounts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._requests: Counter[str] = Counter()
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._empty = asyncio.Event()
@@ -54,11 +64,40 @@ class Crowd:
             if not self.size:
                 self._empty.set()
 
-    async def on_thread(self, client: str, work: Callable[[], Answer]) -> Answer:
-        """What blocking work answers; each client has some of the threads at most."""
+    @contextmanager
+    def writer(self, client: str) -> Generator[None]:
+        """One more object that a client sends in parts. Raises Busy."""
+        if self._writers[client] >= MOST_WRITERS_OF_A_CLIENT:
+            raise Busy("the client writes as many objects as it may")
+        self._writers[client] += 1
+        try:
+            yield
+        finally:
+            self._writers[client] -= 1
+
+    async def on_thread(self, client: str, mount: str | None, work: Callable[[], Answer]) -> Answer:
+        """What blocking work answers; each client has some of the threads at most, and so has what
+        may wait for the store of `mount`."""
         turn = self._turns.setdefault(client, asyncio.Semaphore(MOST_THREADS_OF_A_CLIENT))
+        # The client's first: while he waits for the mount, nobody else waits for him.
         async with turn:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            if mount is None:
+                return await self._threads.run(work)
+            of_mount = self._mounts.get(mount)
+            if of_mount is None:
+                of_mount = self._mounts[mount] = asyncio.Semaphore(MOST_THREADS_OF_A_MOUNT)
+            async with of_mount:
+                return await self._threads.run(work)
+
+    async def scrape(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` answers, that waits for no store. Raises Busy."""
+        if self._scrapes >= MOST_SCRAPES:
+            raise Busy("others are told the same just now")
+        self._scrapes += 1
+        try:
+            return await self._scraping.run(work)
+        finally:
+            self._scrapes -= 1
 
     async def wait_until_empty(self, seconds: float) -> bool:
         """Return when no request is under way, or the time is over: whether none is."""
@@ -71,4 +110,5 @@ class Crowd:
 
     def close(self) -> None:
         """Take no more work; what a thread is at goes on to its end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
+        self._scraping.close()

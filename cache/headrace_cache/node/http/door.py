@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import ipaddress
 import logging
 import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from headrace_cache.access import HttpAccess
 from headrace_cache.local_service import LocalService
 from headrace_cache.node.http import bounds
+from headrace_cache.node.http.connections import Connections
 from headrace_cache.node.http.crowd import Busy, Crowd
 from headrace_cache.node.http.exchange import Exchange, Stalled, refusal
 from headrace_cache.node.http.guard import EVERYBODY, Guard, certificate_names, server_tls
@@ -42,21 +44,6 @@ BACKLOG = 512
 JOIN_SECONDS = 5.0
 #: The loop closes sockets in its own time, after they were let go of.
 CLOSING_SECONDS = 0.05
-
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
-    b"Content-Length: 0\r\nHeadrace-Protocol: %d\r\n\r\n" % routes.HTTP_PROTOCOL
-)
-
-
-class _Connections(web.Server):
-    """aiohttp's server, with a bound on its connections."""
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self.connections) > bounds.MOST_CONNECTIONS:
-            transport.write(_FULL)
-            transport.close()
 
 
 class HttpDoor:
@@ -122,34 +109,36 @@ class HttpDoor:
         self._crowd = Crowd()
         self._objects = OpenObjects(time.monotonic)
         self._routing = Routing(self._objects)
-        connections = _Connections(
-            self._handle,
-            access_log=None,
-            logger=_log,
-            keepalive_timeout=bounds.IDLE_SECONDS,
-            max_line_size=bounds.MOST_LINE_BYTES,
-            max_field_size=bounds.MOST_FIELD_BYTES,
-            max_headers=bounds.MOST_HEADERS,
-            auto_decompress=False,
-        )
-        server = await self._loop.create_server(
-            connections,
-            sock=listener,
-            ssl=tls,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=bounds.HANDSHAKE_SECONDS if tls else None,
-        )
+        connections = Connections(self._handle)
+        self._loop.set_exception_handler(_note_fault)
+        tasks = [
+            self._loop.create_task(connections.accept(listener, tls)),
+            self._loop.create_task(self._end_old()),
+        ]
         self._begun.set_result(None)
         await self._end.wait()
         self._ending = True
-        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        listener.close()
         connections.pre_shutdown()
         if not await self._crowd.wait_until_empty(bounds.DRAIN_SECONDS):
             _log.warning("the node ends while %d requests are under way", self._crowd.size)
         await connections.shutdown(CLOSING_SECONDS)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=CLOSING_SECONDS)
         await asyncio.sleep(CLOSING_SECONDS)
         self._crowd.close()
         self._objects.close()
+
+    async def _end_old(self) -> None:
+        while True:
+            await asyncio.sleep(bounds.LOOK_SECONDS)
+            self._objects.end_old()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request: its answer, to its last byte. Who does not take that is given up."""
@@ -187,22 +176,32 @@ class HttpDoor:
         try:
             with self._crowd.request(exchange.client.name):
                 if target == routes.METRICS and request.method == "GET" and self._metrics:
-                    return web.Response(text=await exchange.work(self._metrics))
+                    return web.Response(text=await self._crowd.scrape(self._metrics))
                 return await self._routing.answer(exchange, target)
         except Busy as error:
             return self._busy(request, str(error))
-        except HeadraceError as error:
-            return refusal(request, error, self._headers)
         except ConnectionError as error:
             _cut_short(request, error)
             return web.Response(status=400)
-        except ValueError as error:
+        except Exception as error:
+            if exchange.begun:
+                # Whatever came now would be taken for the rest of the answer.
+                _cut_short(request, Stalled(f"{type(error).__name__} at {_place(error)}"))
+                return web.Response(status=500)
+            return self._failed(request, error)
+
+    def _failed(self, request: web.BaseRequest, error: Exception) -> web.Response:
+        """What a client is told of an error, where it was told nothing yet."""
+        if isinstance(error, HeadraceError):
+            return refusal(request, error, self._headers)
+        if isinstance(error, ValueError):
             wrong = ConfigError(f"the node was asked for nonsense: {error}")
             return refusal(request, wrong, self._headers, 400)
-        except Exception as error:  # a fault of ours: who waits must learn of it
-            _log.exception("a request could not be answered")
-            fault = StoreUnavailable(f"the node failed: {type(error).__name__}: {error}")
-            return refusal(request, fault, self._headers, 500)
+        # A fault of ours: who waits must learn of it. The log must not learn what he asked for.
+        kind = type(error).__name__
+        _log.error("a request could not be answered: %s at %s", kind, _place(error))
+        fault = StoreUnavailable(f"the node failed: {kind}: {error}")
+        return refusal(request, fault, self._headers, 500)
 
     def _agree(self, request: web.BaseRequest) -> None:
         """Raises ConfigError where a headrace client speaks another protocol."""
@@ -237,14 +236,36 @@ class HttpDoor:
 
 def _cut_short(request: web.BaseRequest, error: ConnectionError) -> None:
     """The client is gone, or is given up: its connection ends at once."""
-    _log.info("a request of %s was cut short: %s", request.remote, error)
+    # Of other errors only the kind: their words may hold names, or data.
+    why = error if isinstance(error, Stalled) else type(error).__name__
+    _log.info("a request of %s was cut short: %s", request.remote, why)
     if request.transport is not None:
         request.transport.abort()
 
 
+def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What asyncio would log with all the words of its error."""
+    error = context.get("exception")
+    if isinstance(error, OSError):  # a connection's own end, TLS that was none
+        _log.debug("a connection has ended: %s", type(error).__name__)
+    else:
+        _log.error("a fault in the HTTP door: %s", type(error).__name__)
+
+
+def _place(error: BaseException) -> str:
+    """Where in the program an error comes from."""
+    steps = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{steps[0].filename}:{steps[0].lineno}" if steps else "an unknown place"
+
+
 def _is_local(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-    return name.strip("[]").lower() in ("localhost", "::1") or name.startswith("127.")
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False  # a name, and who owns it has it lead where he likes
 
 
 def _listening(access: HttpAccess) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from headrace_cache.wire import routes
 from headrace_cache.wire.changes import encode
 from headrace_cache.wire.values import told_error
 from headrace_namespace.errors import HeadraceError
+from headrace_namespace.path import NamespacePath
 
 Answer = TypeVar("Answer")
 
@@ -31,7 +33,7 @@ class Stalled(ConnectionError):
     """The client took or sent nothing for too long; its connection is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exchange:
     """A request of a known client, the cache as that client may see it, and how to answer."""
 
@@ -40,12 +42,26 @@ class Exchange:
     service: LocalService
     crowd: Crowd
     headers: dict[str, str]
+    #: Whether a part of the answer may have gone out: from then on nothing may but the rest of it.
+    begun: bool = False
+    #: The path of the mount that its work may wait for.
+    mount: str | None = None
+
+    def about(self, path: NamespacePath) -> None:
+        """Its work is for this path, whose store it may wait for."""
+        with suppress(HeadraceError):  # the answer will say what is wrong
+            mount = self.service.mount_of(path)
+            self.mount = None if mount is None else mount.path.text
+
+    async def on_thread(self, blocking: Callable[[], Answer]) -> Answer:
+        """What blocking work answers, without a word to the client meanwhile."""
+        return await self.crowd.on_thread(self.client.name, self.mount, blocking)
 
     async def work(self, blocking: Callable[[], Answer]) -> Answer:
         """What blocking work answers. While it takes long, a headrace client is told that the node
-        lives."""
-        working: Coroutine[Any, Any, Answer] = self.crowd.on_thread(self.client.name, blocking)
-        if routes.PROTOCOL_HEADER not in self.request.headers:
+        lives, until the answer has begun: then a word of that would be bytes of the object."""
+        working: Coroutine[Any, Any, Answer] = self.on_thread(blocking)
+        if self.begun or routes.PROTOCOL_HEADER not in self.request.headers:
             return await working
         task = asyncio.ensure_future(working)
         while True:
@@ -57,8 +73,13 @@ class Exchange:
     def go_on(self) -> None:
         """Tell a client that is still there to wait, or to send the body that it asked about."""
         transport = self.request.transport
-        if transport is not None and self.request.version >= HttpVersion11:
+        if not self.begun and transport is not None and self.request.version >= HttpVersion11:
             transport.write(_CONTINUE)
+
+    async def begin(self, response: web.StreamResponse) -> None:
+        """The answer's headers go out, and what it sends after them."""
+        self.begun = True
+        await response.prepare(self.request)
 
     async def send(self, response: web.StreamResponse, data: bytes | memoryview) -> None:
         """Give a slice to the client; returns when he has taken most of it. Raises Stalled."""
@@ -83,8 +104,8 @@ class Exchange:
                         ended = not piece
             except TimeoutError:
                 raise self.hang_up("the client sends nothing") from None
-            except web.RequestPayloadError as error:
-                raise ConnectionResetError(f"the body ended too early: {error}") from None
+            except web.RequestPayloadError:
+                raise ConnectionResetError("the body ended too early") from None
             if part and (ended or len(part) >= SLICE_BYTES):
                 yield part
                 part = bytearray()

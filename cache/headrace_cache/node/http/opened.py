@@ -35,7 +35,8 @@ class Held:
 
 
 class OpenObjects:
-    """At most `MOST_OPEN` of them; who was read longest ago goes first, also after `OPEN_SECONDS`.
+    """At most `MOST_OPEN` of them; who was read longest ago goes first, by `end_old` also after
+    `OPEN_SECONDS`.
 
     An object belongs to the client for whom the policy was asked when it was opened.
     """
@@ -70,10 +71,14 @@ class OpenObjects:
         held.readers = 1
         while len(self._held) > self._most:
             self._drop(next(iter(self._held)))
-        for key in list(self._held)[:2]:  # two at a time: it never grows by more than one
-            if now - self._held[key].since > OPEN_SECONDS:
-                self._drop(key)
         return held
+
+    def end_old(self) -> None:
+        """Let go of those that nobody has read for `OPEN_SECONDS`."""
+        now = self._monotonic()
+        for key, held in list(self._held.items()):
+            if not held.readers and now - held.since > OPEN_SECONDS:
+                self._drop(key)
 
     def give_back(self, held: Held) -> None:
         """A request has read it."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from aiohttp import web
 
 from headrace_cache.node.http import tree
-from headrace_cache.node.http.asking import answer, listed
+from headrace_cache.node.http.asking import answer, asked_for, listed
 from headrace_cache.node.http.exchange import Exchange
 from headrace_cache.node.http.opened import OpenObjects
 from headrace_cache.reading.open_object import OpenObject
@@ -33,6 +33,7 @@ class Routing:
             return await self._ask(exchange) if method == "POST" else _not_so(exchange, "POST")
         if target == routes.TREE or target.startswith(routes.TREE + "/"):
             path = routes.path_in(target)
+            exchange.about(path)
             if method in ("GET", "HEAD"):
                 return await tree.read(exchange, self._objects, path)
             if method == "PUT":
@@ -50,6 +51,9 @@ class Routing:
             if len(asked) > c.MOST_ASKED_BYTES:
                 raise ValueError(f"a message has at most {c.MOST_ASKED_BYTES} bytes")
         request = c.asked_of(asked)
+        path = asked_for(request)
+        if path is not None:
+            exchange.about(path)
         if isinstance(request, m.List):
             return await self._list(exchange, request)
         told = await exchange.work(lambda: answer(exchange.service, request))
@@ -72,7 +76,7 @@ class Routing:
         part = await exchange.work(lambda: listed(entries))
         headers = exchange.headers | {"Content-Type": routes.MESSAGE_TYPE}
         response = web.StreamResponse(headers=headers)
-        await response.prepare(exchange.request)
+        await exchange.begin(response)
         try:
             while True:
                 await exchange.send(response, c.framed(part))
@@ -87,7 +91,7 @@ class Routing:
         self, exchange: Exchange, response: web.StreamResponse, entries: Iterator[Entry]
     ) -> m.Listed:
         """The next part; while the store takes long, the client is sent empty ones."""
-        working = exchange.crowd.on_thread(exchange.client.name, lambda: listed(entries))
+        working = exchange.on_thread(lambda: listed(entries))
         task = asyncio.ensure_future(working)
         while True:
             done, _ = await asyncio.wait((task,), timeout=routes.BEAT_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -82,7 +83,7 @@ async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
     if stop - start <= COPIED_BYTES and len(piece) == stop - start:
         return web.Response(status=status, headers=headers, body=bytes(piece))
     response = web.StreamResponse(status=status, headers=headers)
-    await response.prepare(request)
+    await exchange.begin(response)
     while True:
         await exchange.send(response, piece)
         start += len(piece)
@@ -91,8 +92,9 @@ async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
         try:
             piece = await _piece(exchange, opened, start, stop)
         except HeadraceError as error:
-            # The client sees that it is cut short, asks for the rest, and is told why.
-            raise exchange.hang_up(str(error)) from error
+            # The client sees that it is cut short, asks for the rest, and is told why. The log is
+            # not: an error names what was asked for.
+            raise exchange.hang_up(type(error).__name__) from error
 
 
 async def _piece(
@@ -105,7 +107,7 @@ async def _piece(
 
 
 def _brought(opened: OpenObject, start: int, stop: int) -> memoryview | bytes:
-    if stop - start > COPIED_BYTES:
+    if opened.cached and stop - start > COPIED_BYTES:
         return opened.view(start, stop)
     # Not by `read_at`: where memory may not hold it, each handle would hold bytes of its own.
     piece = bytearray(stop - start)
@@ -140,11 +142,18 @@ class _Condition:
 
     @classmethod
     def of(cls, request: web.BaseRequest) -> _Condition:
+        """Raises ValueError where one cannot be kept to: without it another object may be lost."""
         headers = request.headers
+        if "Content-Range" in headers:
+            raise ValueError("an object is written whole: a PUT has no Content-Range")
+        if "If-Match" in headers and not tags(headers["If-Match"]):
+            raise ValueError("If-Match names entity tags in quotes, or *")
+        if headers.get("If-None-Match", "*").strip() != "*":
+            raise ValueError("If-None-Match of a PUT can only be *")
         tag = headers.get(routes.TAG_HEADER)
         return cls(
             append=headers.get(routes.APPEND_HEADER, "").lower() == "true",
-            exclusive="*" in tags(headers.get("If-None-Match")),
+            exclusive="If-None-Match" in headers,
             tag=None if tag is None else unquote(tag, errors="surrogateescape"),
             etags=tags(headers.get("If-Match")),
         )
@@ -160,22 +169,27 @@ async def write(exchange: Exchange, path: NamespacePath) -> web.StreamResponse:
     begin = partial(_begin, exchange, path, condition)
     asks_first = request.headers.get("Expect", "").lower() == "100-continue"
     writer: OpenWriter | None = None
+    counted = ExitStack()
     try:
         if asks_first:
+            counted.enter_context(exchange.crowd.writer(exchange.client.name))
             writer = await exchange.work(begin)
             exchange.go_on()
         last: bytearray | None = None
         async for part in exchange.parts():
             if last is not None:
                 if writer is None:
+                    counted.enter_context(exchange.crowd.writer(exchange.client.name))
                     writer = await exchange.work(begin)
                 await exchange.work(partial(_take, writer, last))
             last = part
         version = await exchange.work(partial(_finish, begin, writer, last))
     except BaseException:
         if writer is not None:
-            await exchange.crowd.on_thread(exchange.client.name, writer.abort)
+            await exchange.on_thread(writer.abort)
         raise
+    finally:
+        counted.close()
     told = encode(Made(told_version(version)))
     etag = {"ETag": f'"{routes.etag_of(version)}"'}
     if routes.MESSAGE_TYPE in request.headers.get("Accept", ""):

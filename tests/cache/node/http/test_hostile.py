@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ from headrace_cache.wire import routes
 from headrace_namespace.errors import StoreUnavailable
 from headrace_namespace.path import NamespacePath
 from tests.cache.node.conftest import MIB, path
+from tests.cache.node.http.certificates import Authority
 from tests.cache.node.http.conftest import HttpWorld
 
 ASK = {"Content-Type": routes.MESSAGE_TYPE}
@@ -213,6 +215,67 @@ def test_one_connection_too_many_is_told_so(
     assert b"200 OK" in everything(kept[1])
 
 
+def test_a_connection_counts_before_its_handshake(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch, authority: Authority
+) -> None:
+    monkeypatch.setattr(bounds, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(bounds, "HANDSHAKE_SECONDS", 1.0)
+    certificate, key = authority.issue("node", "localhost")
+    world.serve(f'certificate = "{certificate}"\nkey = "{key}"\nauthentication = false\n')
+    world.node()
+    silent = [world.raw() for _ in range(3)]
+    assert everything(world.raw()) == b""
+    for each in silent:  # their time is over
+        assert everything(each) == b""
+    assert (
+        world.ask("GET", "/healthz", tls=ssl.create_default_context(cafile=authority.file)).status
+        == 200
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer s3cr3t\x01\r\n\r\n",
+        b"s3cr3t\r\n\r\n",
+        b"GET /s3cr3t HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"PUT /v1/tree/data/s3cr3t HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked"
+        b"\r\n\r\ns3cr3t\r\n",
+    ],
+)
+def test_what_is_no_http_is_neither_logged_nor_echoed(
+    world: HttpWorld, caplog: pytest.LogCaptureFixture, said: bytes
+) -> None:
+    caplog.set_level("DEBUG")
+    node = world.node()
+    for _ in range(5):
+        connected = world.raw()
+        connected.sendall(said)
+        connected.shutdown(socket.SHUT_WR)
+        assert b"s3cr3t" not in everything(connected)
+    assert node.door is not None
+    node.door.close()
+    assert "s3cr3t" not in caplog.text
+    assert "Traceback" not in caplog.text
+    assert caplog.text.count("no HTTP") <= 1
+
+
+def test_a_fault_is_logged_without_what_was_asked_for(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    world.node()
+
+    def fail(self: LocalService, asked: NamespacePath) -> PolicyExplanation:
+        raise KeyError("s3cr3t")
+
+    monkeypatch.setattr(LocalService, "explain", fail)
+    with pytest.raises(StoreUnavailable, match="the node failed"):
+        world.remote().explain(path("a"))
+    assert "KeyError at " in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
 @pytest.fixture
 def stalled(
     world: HttpWorld, monkeypatch: pytest.MonkeyPatch
@@ -305,3 +368,25 @@ def test_a_long_silence_is_bridged(
         said += connected.recv(65536)
     go_on()
     assert b"200 OK" in everything(connected)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:7070", 200),
+        ("127.0.0.1", 200),
+        ("127.9.9.9:1", 200),
+        ("[::1]:7070", 200),
+        ("127.evil.example", 401),
+        ("127.0.0.1.evil.example:7070", 401),
+        ("localhost.evil.example", 401),
+        ("10.0.0.1", 401),
+        ("", 401),
+    ],
+)
+def test_a_name_that_only_looks_local_is_not(world: HttpWorld, host: str, status: int) -> None:
+    """Without authentication a page in a browser could have its own name lead to the node."""
+    world.put("a", 1)
+    world.node()
+    assert world.ask("GET", "/v1/tree/data/a", {"Host": host}).status == status

@@ -40,6 +40,28 @@ def test_an_empty_object(world: HttpWorld) -> None:
     assert world.remote().open(NamespacePath("/data/empty")).read_at(0, 10) == b""
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"Content-Range": "bytes 2-3/10"},
+        {"If-Match": "deadbeef"},
+        {"If-Match": ""},
+        {"If-None-Match": '"a"'},
+        {"If-None-Match": '*, "a"'},
+        {"If-None-Match": ""},
+    ],
+)
+def test_a_condition_that_cannot_be_kept_writes_nothing(
+    world: HttpWorld, condition: dict[str, str]
+) -> None:
+    data = world.put("a", 10)
+    world.node()
+    answer = world.ask("PUT", "/v1/tree/data/a", condition, b"other")
+    assert answer.status == 400
+    assert next(iter(condition)).encode() in answer.body
+    assert (world.data / "a").read_bytes() == data
+
+
 def test_conditions(world: HttpWorld) -> None:
     data = world.put("a", 100)
     world.node()
