@@ -128,7 +128,7 @@ class Node:
         #: Where other hosts come in; None where they do not.
         self.door: HttpDoor | None = None
         try:
-            self.door = None if open_door is None else open_door(self._metrics)
+            self.door = gauges.door = None if open_door is None else open_door(self._metrics)
         except BaseException:
             self.server.close()
             self._let_go()

@@ -41,6 +41,13 @@ class Counted(Protocol):
         ...
 
 
+class Answering(Protocol):
+    """The HTTP door, as far as it counts."""
+
+    #: Requests answered.
+    answered: int
+
+
 class Gauges:
     """Reads the node's numbers. Safe to use from many threads."""
 
@@ -55,6 +62,8 @@ class Gauges:
         self._since = clock.now()
         self._began = clock.monotonic()
         self.server: Counted | None = None
+        #: Where other hosts come in; None where they do not.
+        self.door: Answering | None = None
 
     def facts(self, viewer: int | None = None) -> NodeFacts:
         """All of them. Of the clients the user `viewer` is told of his own alone, unless he is root
@@ -86,7 +95,7 @@ class Gauges:
             rows=busiest(each.facts(sizes, now, moment) for each in seen),
             requests_under_way=server.under_way,
             requests_waiting=sum(each.turns.waiting for each in sessions),
-            answered=server.answered,
+            answered=server.answered + (self.door.answered if self.door else 0),
             lent_bytes=sum(sizes.values()),
             lent_extents=len(sizes),
             flights=self._service.reader().flights(),

@@ -225,8 +225,15 @@ class OpenObject:
             self._closed = True
             self._span = None
             self._private = (0, b"")
-            if self._served:
-                self._reader.count(self._hits, self._served)
+            self.tell_counts()
+
+    def tell_counts(self) -> None:
+        """Let what was read of it since the last time be counted for all."""
+        hits, served = self._hits, self._served
+        self._hits -= hits
+        self._served -= served
+        if served:
+            self._reader.count(hits, served)
 
     def _bounds(self, start: int, stop: int) -> tuple[int, int]:
         if self._closed:

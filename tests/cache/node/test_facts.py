@@ -93,7 +93,8 @@ def test_what_clients_claim_never_makes_a_counter_fall(world: World, watch: Node
     service = job._node()  # pyright: ignore[reportPrivateUsage]
     assert service is not None
     opened = service.open(b"/data/a", None, [])
-    service.ask(m.Close([m.Closed(opened.asked.handle, -1000, -1_000_000)]), m.Done)
+    with pytest.raises(ConfigError, match="nonsense"):
+        service.ask(m.Close([m.Closed(opened.asked.handle, -1000, -1_000_000)]), m.Done)
     after = watch.look().status
     assert after.hits >= before.hits and after.bytes_served >= before.bytes_served
     assert node.facts().status.hits >= before.hits

@@ -82,7 +82,8 @@ def test_counters_never_fall_and_hold_no_name_of_an_object(world: World) -> None
             connection = job._node()  # pyright: ignore[reportPrivateUsage]
             assert connection is not None
             wrong = connection.open(f"/data/{CANARY}-0".encode(), None, [])
-            connection.ask(m.Close([m.Closed(wrong.asked.handle, -99, -99 * MIB)]), m.Done)
+            with pytest.raises(ConfigError, match="nonsense"):
+                connection.ask(m.Close([m.Closed(wrong.asked.handle, -99, -99 * MIB)]), m.Done)
         told = node.facts()
         assert CANARY not in exposition(told)[0].decode()
         now = samples(told)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import errno
 import ipaddress
 import logging
 import socket
@@ -70,6 +71,8 @@ class HttpDoor:
         self._release = release
         self._metrics = metrics
         self._ending = False
+        #: Requests answered, whatever the answer.
+        self.answered = 0
         self._refusals_from = 0.0
         tls = server_tls(access)
         listener = _listening(access)
@@ -143,6 +146,7 @@ class HttpDoor:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request: its answer, to its last byte. Who does not take that is given up."""
         answer = await self._answer(request)
+        self.answered += 1
         try:
             async with asyncio.timeout(bounds.STALLED_SECONDS):
                 await answer.prepare(request)
@@ -158,9 +162,8 @@ class HttpDoor:
         target = request.raw_path.partition("?")[0]
         if request.method in ("GET", "HEAD") and target in (routes.HEALTH, routes.READY):
             ending = self._ending and target == routes.READY
-            return web.Response(
-                status=503 if ending else 200, text="ending\n" if ending else "ok\n"
-            )
+            said = "ending\n" if ending else "ok\n"
+            return web.Response(status=503 if ending else 200, text=said, headers=self._headers)
         if self._ending:
             return self._busy(request, "the node is ending")
         try:
@@ -176,7 +179,8 @@ class HttpDoor:
         try:
             with self._crowd.request(exchange.client.name):
                 if target == routes.METRICS and request.method == "GET" and self._metrics:
-                    return web.Response(text=await self._crowd.scrape(self._metrics))
+                    said = await self._crowd.scrape(self._metrics)
+                    return web.Response(text=said, headers=self._headers)
                 return await self._routing.answer(exchange, target)
         except Busy as error:
             return self._busy(request, str(error))
@@ -276,5 +280,7 @@ def _listening(access: HttpAccess) -> socket.socket:
         where = f"{access.host}:{access.port}"
         raise ConfigError(
             f"the node cannot listen at {where}: {error.strerror or error}",
-            hint="another program may have the port",
+            hint="another program may have the port"
+            if error.errno == errno.EADDRINUSE
+            else "listen at a name or an address of this host, or at 0.0.0.0",
         ) from None

@@ -83,6 +83,7 @@ class OpenObjects:
     def give_back(self, held: Held) -> None:
         """A request has read it."""
         held.readers -= 1
+        held.object.tell_counts()  # who looks at the node is not to wait for its last reader
         held.since = self._monotonic()
         if held.gone and not held.readers:
             held.object.close()
