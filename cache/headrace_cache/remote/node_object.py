@@ -83,7 +83,10 @@ class NodeObject:
         if self._numbers[0] == self._edition and not self._connection.gone:
             span = self._span
             if span is None or not span.low <= start <= stop <= span.high:
-                span = self._other_span(start, stop)
+                # Of a large object each read is likely to be in another part.
+                span = self._spans.get(start // self._each * self._each)
+                if span is None or not span.low <= start <= stop <= span.high:
+                    span = self._other_span(start, stop)
             if span is not None and start <= stop <= span.high:
                 # The warm path: one slice of the mapping.
                 shift = span.shift
