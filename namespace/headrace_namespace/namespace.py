@@ -25,7 +25,8 @@ from headrace_namespace.observing import LINKS_SECONDS, Observing
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Location, Name, Resolved
-from headrace_namespace.tree import MountedStore, Trees, below_root
+from headrace_namespace.roots import below_root
+from headrace_namespace.tree import MountedStore, Trees
 
 __all__ = ["MountedStore", "Namespace"]
 
@@ -151,7 +152,7 @@ class Namespace:
         """By which names that is reached now what lies at `location`, through whatever mounts: also
         where another mount hides it there, or where a mount's URL leads on by links."""
         tree, names = self._trees.look(), dict[Name, None]()
-        for store in tree.sharing(location.space):
+        for store in tree.reaching(location):
             trail = store.backend.trail("")
             below = below_root(location.key, trail[-1].key)
             for step in trail if below is not None else ():

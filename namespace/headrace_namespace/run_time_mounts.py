@@ -99,7 +99,7 @@ class RunTimeMounts:
         self._retired: dict[str, Counter[str]] = {}
         self._generation = 0
         self._complained = False
-        self._tree = Tree(self._fixed)
+        self._tree = Tree(self._fixed, context.clock)
         self._next_look = 0.0
         self._look_now()
 
@@ -247,7 +247,7 @@ class RunTimeMounts:
             else:
                 opened[key] = _Opened(record, self._open(key, record))
         stores = (each.store for each in opened.values() if each.store is not None)
-        tree, old = Tree([*self._fixed, *stores]), self._tree
+        tree, old = Tree([*self._fixed, *stores], self._context.clock), self._tree
         self._tree, self._opened = tree, opened
         came, went = tree.stores.keys() - old.stores.keys(), old.stores.keys() - tree.stores.keys()
         if came or went:

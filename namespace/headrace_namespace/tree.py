@@ -8,6 +8,7 @@ from typing import Protocol
 
 from headrace_namespace.backends.observe import ObservedBackend
 from headrace_namespace.backends.protocol import Backend
+from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import MountDeclaration
 from headrace_namespace.errors import ConfigError, NotFound
 from headrace_namespace.identity import ObjectRef
@@ -15,6 +16,7 @@ from headrace_namespace.mount_table import Mount, MountTable
 from headrace_namespace.offload import Offload
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Location, Name
+from headrace_namespace.roots import Roots
 
 #: How many mounts an error names at most.
 MOST_NAMED = 10
@@ -44,18 +46,13 @@ class MountedStore:
 class Tree:
     """The mount table and its stores at one moment; a change of mounts makes another."""
 
-    def __init__(self, stores: Sequence[MountedStore]) -> None:
+    def __init__(self, stores: Sequence[MountedStore], clock: Clock) -> None:
         self.table = MountTable(store.mount for store in stores)
         self.stores = {store.mount: store for store in stores}
         self._by_space: dict[str, list[MountedStore]] = {}
         for store in stores:
             self._by_space.setdefault(store.backend.space, []).append(store)
-        # A remote store's place never moves; a local folder's may, when a link on its way does.
-        self._fixed_roots = {
-            store.mount: store.backend.ref("")
-            for store in stores
-            if not store.backend.stat_is_cheap
-        }
+        self._roots = Roots({store.mount: store.backend for store in stores}, clock)
 
     def store_of(self, mount: Mount) -> MountedStore:
         """The store behind a mount. Raises NotFound where it was unmounted since."""
@@ -71,15 +68,17 @@ class Tree:
     def names_at(self, location: Location, *, besides: Mount | None = None) -> Iterator[Name]:
         """By which names the mounts, but for one, reach what lies there; one hidden under another
         mount counts too."""
-        for store in self.sharing(location.space):
-            mount = store.mount
-            below = None if mount is besides else below_root(location.key, self.root(store).key)
-            if below is not None:
+        for mount, below in self._roots.reaching(location):
+            if mount is not besides:
                 yield Name(mount.path.below(below), mount.path, frozenset(mount.tags))
+
+    def reaching(self, location: Location) -> list[MountedStore]:
+        """The stores in whose mounts it lies."""
+        return [self.stores[mount] for mount, _ in self._roots.reaching(location)]
 
     def root(self, store: MountedStore) -> ObjectRef:
         """What the mount's own root is in its store."""
-        return self._fixed_roots.get(store.mount) or store.backend.ref("")
+        return self._roots.of(store.mount)
 
     def mounted_hint(self) -> str:
         """What is mounted, or how to begin, for an error about a path that no mount answers for."""
@@ -88,16 +87,6 @@ class Tree:
             return "nothing is mounted yet: headrace mount /data /srv/data"
         more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
         return f"mounted: {', '.join(paths[:MOST_NAMED])}{more}"
-
-
-def below_root(key: str, root: str) -> str | None:
-    """What follows the folder `root` in `key`; None where it does not lie in it."""
-    folder = root.rstrip("/")
-    if not folder:
-        return key.lstrip("/")
-    if key == folder:
-        return ""
-    return key[len(folder) + 1 :] if key.startswith(folder + "/") else None
 
 
 class Trees(Protocol):
@@ -133,8 +122,8 @@ class Trees(Protocol):
 class FixedTree:
     """A tree that never changes."""
 
-    def __init__(self, stores: Sequence[MountedStore]) -> None:
-        self.tree = Tree(stores)
+    def __init__(self, stores: Sequence[MountedStore], clock: Clock) -> None:
+        self.tree = Tree(stores, clock)
 
     def look(self, *, at_once: bool = False) -> Tree:
         """The tree."""

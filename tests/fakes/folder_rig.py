@@ -27,4 +27,4 @@ class FolderRig(Rig):
             store = ObservedBackend(LocalBackend(str(folder), self.clock))
             mount = Mount(NamespacePath.parse(path), f"file://{folder}", self.freshness)
             stores.append(MountedStore(mount, store, store, Offload(1), Offload(1)))
-        return FixedTree(stores)
+        return FixedTree(stores, self.clock)

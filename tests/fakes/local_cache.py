@@ -131,7 +131,7 @@ class Rig:
                 ttl_seconds=self.ttl_seconds,
             )
             stores.append(MountedStore(mount, observed, observed, Offload(4), Offload(4)))
-        return FixedTree(stores)
+        return FixedTree(stores, self.clock)
 
     def page_tier(self) -> PageTier | None:
         """What keeps pages beyond memory."""

@@ -41,7 +41,9 @@ class World:
             observed = ObservedBackend(backend)
             mount = Mount(NamespacePath(path), backend.space, PINNED)
             stores.append(MountedStore(mount, observed, observed, Offload(4), Offload(4)))
-        self.namespace = Namespace(FixedTree(stores), MemoryMetadata(), Listings(), ManualClock())
+        clock = ManualClock()
+        trees = FixedTree(stores, clock)
+        self.namespace = Namespace(trees, MemoryMetadata(), Listings(), clock)
         self.through = WriteThrough(self.namespace)
 
     def at(self, path: str) -> Resolved:

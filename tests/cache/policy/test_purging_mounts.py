@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
 from headrace_cache.policy.watch import LOOK_SECONDS
+from headrace_namespace.backends.local import LocalBackend
 from headrace_namespace.backends.protocol import Backend, Folder
 from headrace_namespace.backends.wrapper import WrappedBackend
 from headrace_namespace.errors import PolicyDenied
 from headrace_namespace.identity import ObjectRef, ObjectVersion
+from tests.fakes.clock import ManualClock
 from tests.fakes.local_cache import Rig, path, whole
 from tests.fakes.memory_backend import MemoryBackend
 from tests.fakes.watched_cache import HR, OPEN, Start, opened, rule, write
@@ -223,3 +226,32 @@ def test_a_folder_whose_path_leads_on_by_a_restricted_name_is_purged(
     assert whole(handle) and rig.sealed(handle)
     rig.take_mounts_of(Rig({"/lake": Linked(lake, {"link": ["secret", "hr"]}), "/a": other}))
     assert not rig.sealed(handle) and rig.sealed(free)
+
+
+class Counted(WrappedBackend):
+    """A store of folders; counts who asks where they are, for each of which a disk is asked."""
+
+    asked = 0
+
+    def ref(self, key: str) -> ObjectRef:
+        Counted.asked += 1
+        return self.inner.ref(key)
+
+    def trail(self, key: str) -> tuple[ObjectRef, ...]:
+        Counted.asked += 1
+        return self.inner.trail(key)
+
+
+def test_a_look_at_the_policy_asks_for_each_mount_a_few_times_and_not_once_for_each_other(
+    start: Start, tmp_path: Path
+) -> None:
+    folders: dict[str, Backend] = {}
+    for number in range(50):
+        folder = tmp_path / f"folder{number}"
+        folder.mkdir()
+        folders[f"/m{number}"] = Counted(LocalBackend(str(folder), ManualClock()))
+    rig, others = start(), Rig(folders)
+    Counted.asked = 0
+    rig.take_mounts_of(others)
+    assert 50 <= Counted.asked <= 50 * 6
+    others.service.close()
