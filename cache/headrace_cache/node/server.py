@@ -15,7 +15,6 @@ import select
 import socket
 import threading
 import time
-from _thread import start_new_thread
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
@@ -129,12 +128,9 @@ class NodeServer:
 
     def start(self) -> None:
         """Begin to answer."""
-        start_new_thread(self._beat, ())
-        start_new_thread(self._watch_mounts, ())
-        for number in range(ANSWERING_THREADS):
-            thread = threading.Thread(
-                target=self._serve, name=f"headrace-node-{number}", daemon=True
-            )
+        works = [self._beat, self._watch_mounts, *[self._serve] * ANSWERING_THREADS]
+        for number, work in enumerate(works):
+            thread = threading.Thread(target=work, name=f"headrace-node-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
 

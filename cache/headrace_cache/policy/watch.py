@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 #: How long a change may go unseen. A look is one stat and one look-up, some 20 microseconds.
 LOOK_SECONDS = 1.0
-#: How long `Patrol.close` waits for a look that is under way; a purge takes seconds at most.
+#: How long `end` waits for a look that is under way; a purge takes seconds at most.
 CLOSE_SECONDS = 10.0
 
 #: What shows of a file's change: inode, size, mtime and ctime; None where it is not there.
@@ -50,6 +50,7 @@ class PolicyWatch:
         self._clock = clock
         self._book = PolicyBook()
         self._looking = threading.Lock()
+        self._ended = False
         self._run: Callable[[Callable[[], None]], None] = _at_once
         self._follow: Callable[[], None] | None = None
         # A text whose name is no file's never changes; a file may have since its text was read.
@@ -71,6 +72,7 @@ class PolicyWatch:
         `run` does a look on a thread that no interrupt reaches. Nothing else uses the watch yet.
         """
         self._looking = threading.Lock()  # a thread of the parent may have held the other
+        self._ended = False
         self._run, self._follow = run, None
         self._book.move_to(book)
         if self._is_file:
@@ -121,15 +123,24 @@ class PolicyWatch:
         return self._current
 
     def look(self) -> None:
-        """Look now, unless another thread is at it just now."""
+        """Look now, unless another thread is at it just now, or it has ended."""
         if not self._looking.acquire(blocking=False):
             return
         try:
+            if self._ended:
+                return
             self._next_look = self._clock.monotonic() + LOOK_SECONDS
             self._refresh()
             if self._follow is not None:
                 self._follow()
         finally:
+            self._looking.release()
+
+    def end(self) -> None:
+        """Look no more, whoever asks: what a look needs is about to be closed. One that is under
+        way ends before this returns, whatever thread it is on."""
+        self._ended = True
+        if self._looking.acquire(timeout=CLOSE_SECONDS):
             self._looking.release()
 
     def _refresh(self) -> None:
@@ -190,8 +201,11 @@ class Patrol:
             start_new_thread(_patrol, (self._watch, self._closed, self._ended))
 
     def close(self) -> None:
-        """End it; a look that is under way ends before this returns."""
+        """End it and the watch; a look that is under way ends before this returns."""
         self._closed.open()
+        watch = self._watch()
+        if watch is not None:
+            watch.end()
         if self._started:
             self._ended.wait(CLOSE_SECONDS)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,31 @@ def test_a_look_under_way_holds_nobody_up(tmp_path: Path) -> None:
     site.watch.follow(lambda: inner.append(site.decided()))  # asks while the look is under way
     assert site.rewrite(text("deny")) is Persistence.DENY
     assert inner == [Persistence.DENY]
+
+
+def test_its_end_waits_for_a_look_that_is_under_way_and_is_the_last(tmp_path: Path) -> None:
+    site = Site(tmp_path, text("sealed-ssd"))
+    looking, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def follow() -> None:
+        looking.set()
+        assert go_on.wait(30)
+        order.append("looked")
+
+    def end() -> None:
+        site.watch.end()
+        order.append("ended")
+
+    site.watch.follow(follow)
+    threads = [threading.Thread(target=work) for work in (site.watch.look, end)]
+    threads[0].start()
+    assert looking.wait(30)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["looked", "ended"]
+    site.watch.look()
+    assert site.rewrite(text("deny", epoch=2)) is Persistence.SEALED_SSD
+    assert order == ["looked", "ended"]
