@@ -3,6 +3,8 @@ goes on."""
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import shlex
 import signal
@@ -13,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
+from headrace.cli import program
 from headrace.cli.commands import Sectioned
 from tests.mounts.command_line import Site, make_site
 
@@ -30,6 +33,39 @@ class Swallowing:
 
     def __del__(self) -> None:
         signal.raise_signal(signal.SIGINT)
+
+
+class HalfMade:
+    """Its destructor fails, as that of an event loop does that was cut off while it was made."""
+
+    def __init__(self, cut: Callable[[], BaseException]) -> None:
+        self.cycle = self
+        raise cut()
+
+    def __del__(self) -> None:
+        raise AttributeError("the rest of me")
+
+
+@pytest.mark.parametrize(
+    ("cut", "code"),
+    [(KeyboardInterrupt, 130), (functools.partial(SystemExit, 143), 143), (ValueError, 1)],
+)
+def test_nobody_hears_of_what_was_half_made_when_a_command_was_cut_off(
+    cut: Callable[[], BaseException], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", heard.append)
+
+    def main(*given: object, **more: object) -> None:
+        HalfMade(cut)
+
+    monkeypatch.setattr(program.cli, "main", main)
+    try:
+        assert program.run(["ls"]) == code
+    except SystemExit as error:
+        assert error.code == code
+    gc.collect()
+    assert len(heard) == (code == 1)
 
 
 @pytest.mark.parametrize("after", ["nothing", "an error", "the end"])

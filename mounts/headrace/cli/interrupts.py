@@ -7,6 +7,7 @@ request is remembered, and whatever became of its exception the command ends as 
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -43,3 +44,25 @@ def remembered_interrupts() -> Generator[Callable[[], bool]]:
         if ours:
             sys.unraisablehook = told
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def let_go_quietly(error: BaseException) -> None:
+    """Throw away what was cut off when this was raised, while nobody hears what its destructors
+    say: an event loop, say, that was half made finds nothing to end."""
+    told, sys.unraisablehook = sys.unraisablehook, _hear_nothing
+    try:
+        seen: set[int] = set()
+        todo: list[BaseException | None] = [error]
+        while todo:
+            each = todo.pop()
+            if each is not None and id(each) not in seen:
+                seen.add(id(each))
+                each.__traceback__ = None
+                todo += (each.__cause__, each.__context__)
+        gc.collect()
+    finally:
+        sys.unraisablehook = told
+
+
+def _hear_nothing(lost: sys.UnraisableHookArgs) -> None:
+    pass

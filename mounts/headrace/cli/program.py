@@ -22,6 +22,7 @@ from headrace.cli.exit_codes import (
 )
 from headrace.cli.failures import sentence
 from headrace.cli.holding import drop, pin, unpin, why
+from headrace.cli.interrupts import let_go_quietly
 from headrace.cli.mounting import mount, mounts, unmount
 from headrace.cli.node import node
 from headrace.cli.policy import policy
@@ -91,7 +92,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort) as error:
         complain(f"interrupted; {error}" if str(error) else "interrupted")
+        let_go_quietly(error)
         return INTERRUPTED
+    except SystemExit as error:  # by a signal
+        let_go_quietly(error)
+        raise
     except OutputUnwanted:
         # Nothing more can be said on that pipe.
         silence(sys.stdout)
