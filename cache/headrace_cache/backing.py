@@ -66,14 +66,19 @@ def open_for_reading(descriptor: int) -> int:
 
 def map_for_reading(descriptor: int) -> mmap.mmap:
     """Memory that another process has handed over, mapped for reading; the descriptor can be closed
-    then. Raises OSError, also where it is no memory that can be relied on: one that somebody could
-    shrink would end this process by a signal when it is read."""
-    seals = fcntl.fcntl(descriptor, _ADD_SEALS + 1) if sys.platform == "linux" else 0
-    if seals & _SEALS != _SEALS:
-        raise OSError(errno.EPERM, "the memory that was handed over could still be changed")
+    then. Raises OSError, as `require_sealed` too."""
+    require_sealed(descriptor)
     mapping = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
     mapping.madvise(mmap.MADV_DONTDUMP)
     return mapping
+
+
+def require_sealed(descriptor: int) -> None:
+    """Raises OSError where it is no memory that can be relied on: one that somebody could shrink
+    would end this process by a signal when it is read."""
+    seals = fcntl.fcntl(descriptor, _ADD_SEALS + 1) if sys.platform == "linux" else 0
+    if seals & _SEALS != _SEALS:
+        raise OSError(errno.EPERM, "the memory that was handed over could still be changed")
 
 
 def most_descriptors() -> int:

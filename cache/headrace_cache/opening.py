@@ -223,6 +223,8 @@ def open_by_node(
             own,
             context.clock,
             by_user=identity.user,
+            # As much as a cache of this process would take, where no node were there.
+            most_copied_bytes=cache.memory_bytes,
         )
     except (NodeGone, HeadraceError) as error:
         # Who is refused would otherwise wonder why nothing is shared; the rest is as it may be.

@@ -15,12 +15,12 @@ from _thread import start_new_thread
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
 
-from headrace_cache.backing import map_for_reading
 from headrace_cache.remote.leases import ALIVE_SECONDS, Leases
+from headrace_cache.remote.lent_mapping import LentMapping
+from headrace_cache.remote.lent_memory import LentMemory
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import PostedBulletin
 from headrace_cache.wire.channel import (
@@ -41,9 +41,6 @@ Answer = TypeVar("Answer", bound=m.Answer)
 CONNECT_SECONDS = 2.0
 #: Connections kept for the next requests; more are made while more threads ask at once.
 MOST_KEPT = 32
-#: Extents remembered that were called back before they came; one that is forgotten is called back
-#: again.
-MOST_EARLY = 1024
 #: Handles that were closed and are told with the next open.
 MOST_CLOSED = 256
 
@@ -64,16 +61,21 @@ class NodeConnection:
     """One session with a node. Safe to use from many threads, not across a fork."""
 
     def __init__(
-        self, socket_file: Path, release: str, fingerprint: str, by_user: int | None
+        self,
+        socket_file: Path,
+        release: str,
+        fingerprint: str,
+        by_user: int | None,
+        most_copied_bytes: int = 0,
     ) -> None:
-        """`by_user` may run the node, beside this process's own user and root. Raises NodeGone
-        where none is there, and ConfigError where it serves others."""
+        """`by_user` may run the node, beside this process's own user and root;
+        `most_copied_bytes` bounds what is copied of lent memory that is called back while there
+        are views of it. Raises NodeGone where none is there, and ConfigError where it serves
+        others."""
         self._file = socket_file
         self._lock = threading.Lock()
         self._free: list[tuple[Channel, bytearray]] = []
-        self._extents: dict[int, mmap] = {}
-        #: Called back before the answer that lends them came.
-        self._early: set[int] = set()
+        self._lent = LentMemory(most_copied_bytes)
         #: Handles to let go of with the next open.
         self._closed: deque[m.Closed] = deque()
         self.gone = False
@@ -182,9 +184,9 @@ class NodeConnection:
                 taken.append(self._closed.popleft())
         return taken
 
-    def extent(self, number: int) -> mmap | None:
+    def extent(self, number: int) -> LentMapping | None:
         """Memory that was lent; None where it was called back meanwhile."""
-        return self._extents.get(number)
+        return self._lent.get(number)
 
     def close(self) -> None:
         """End the session; the node takes back what it has lent. Views in use keep their memory."""
@@ -201,8 +203,7 @@ class NodeConnection:
         for channel, _ in self._free:
             channel.close()
         self._first.close()
-        for extent in self._extents.values():
-            _unmapped(extent)
+        self._lent.abandon_in_child()
 
     def _begun(self, first: Channel, hello: m.Hello) -> tuple[m.Answer, list[int]]:
         room = bytearray(MOST_PACKET_BYTES)
@@ -296,30 +297,7 @@ class NodeConnection:
 
     def _map(self, loans: Sequence[ToldLoan], descriptors: list[int]) -> None:
         """Map what is new among the loans."""
-        unmapped: list[int] = []
-        try:
-            for loan in loans:
-                if loan.new:
-                    descriptor = descriptors.pop(0)
-                    try:
-                        extent = map_for_reading(descriptor)
-                    except OSError:  # no mapping left to be had: it is read past
-                        unmapped.append(loan.number)
-                        continue
-                    finally:
-                        os.close(descriptor)
-                    with self._lock:
-                        early = loan.number in self._early
-                        self._early.discard(loan.number)
-                        self._extents[loan.number] = extent
-                    if early:
-                        self._give_back([loan.number])
-        except IndexError:
-            raise StoreAnswerWrong("the node lends memory and does not hand it over") from None
-        finally:
-            close_all(descriptors)
-        if unmapped:
-            self._tell_given_back(unmapped)
+        self._tell_given_back(self._lent.map(loans, descriptors))
 
     def _listen(self) -> None:
         """Give back what is called back, until the session ends."""
@@ -332,32 +310,16 @@ class NodeConnection:
             except (OSError, ValueError, StoreAnswerWrong):
                 break
             if isinstance(answer, m.CallBack):
-                self._give_back(answer.numbers)
+                self._tell_given_back(self._lent.give_back(answer.numbers))
         self._lost()
-
-    def _give_back(self, numbers: Sequence[int]) -> None:
-        """Unmap these extents where nobody reads them, and tell the node."""
-        told: list[int] = []
-        for number in numbers:
-            with self._lock:
-                extent = self._extents.get(number)
-                if extent is None:
-                    if len(self._early) >= MOST_EARLY:
-                        self._early.clear()
-                    self._early.add(number)
-                    continue
-                if _unmapped(extent):
-                    del self._extents[number]
-                    told.append(number)
-        if told:
-            self._tell_given_back(told)
 
     def _tell_given_back(self, numbers: list[int]) -> None:
         """The node's answer is a `Done`, which the listening thread passes over."""
-        try:
-            self._first.send(m.encode(m.GiveBack(numbers)))
-        except OSError:
-            self._lost()
+        if numbers:
+            try:
+                self._first.send(m.encode(m.GiveBack(numbers)))
+            except OSError:
+                self._lost()
 
     def _lost(self) -> None:
         with self._lock:
@@ -370,9 +332,7 @@ class NodeConnection:
         with suppress(OSError):
             self._first.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that listens
         self._first.close()
-        # Nobody says any more whether it may be read; views in use keep their memory.
-        for extent in tuple(self._extents.values()):
-            _unmapped(extent)
+        self._lent.unmap_all()
 
 
 def _unreached(socket_file: Path, error: OSError) -> NodeGone:
@@ -387,12 +347,3 @@ def _loans(answer: m.Opened | m.Brought) -> list[ToldLoan]:
     if isinstance(answer, m.Brought):
         return answer.loans
     return [loan for each in (answer.asked, *answer.ahead) for loan in each.loans]
-
-
-def _unmapped(extent: mmap) -> bool:
-    """Whether its memory was let go: not while somebody holds a view of it."""
-    try:
-        extent.close()
-    except BufferError:
-        return False
-    return True

@@ -5,10 +5,10 @@ Shared by all who opened by it in this process, without a lock: what changes, ch
 
 from __future__ import annotations
 
-from mmap import mmap
 from typing import Protocol, TypeVar
 
 from headrace_cache.extents.page import PAGE_BYTES
+from headrace_cache.remote.lent_mapping import LentMapping
 from headrace_cache.wire import messages as m
 from headrace_cache.wire.bulletin import PostedBulletin
 from headrace_cache.wire.told import ToldLoan, ToldOpen
@@ -30,7 +30,7 @@ class Lender(Protocol):
         """The node's answer."""
         ...
 
-    def extent(self, number: int) -> mmap | None:
+    def extent(self, number: int) -> LentMapping | None:
         """Memory that was lent; None where it was called back meanwhile."""
         ...
 
@@ -54,11 +54,12 @@ class Span:
     It never changes: threads that share it see one run, or another.
     """
 
-    __slots__ = ("high", "loan", "low", "memory", "shift")
+    __slots__ = ("extent", "high", "loan", "low", "memory", "shift")
 
-    def __init__(self, memory: mmap, loan: ToldLoan, low: int, high: int) -> None:
+    def __init__(self, extent: LentMapping, loan: ToldLoan, low: int, high: int) -> None:
         """Bytes `low` to `high` are there, and so are their pages, to the last byte."""
-        self.memory = memory
+        self.extent = extent
+        self.memory = extent.mapping
         self.loan = loan
         self.shift = loan.shift
         if loan.presence >= 0 and low < high:
@@ -74,19 +75,21 @@ class Span:
         if loan.presence < 0 or not loan.start <= start < stop:
             return None
         first, last = (start - loan.start) // PAGE_BYTES, (stop - 1 - loan.start) // PAGE_BYTES
-        noted = self.memory[loan.presence + first : loan.presence + last + 1]
-        return None if b"\0" in noted else Span(self.memory, loan, start, stop)
+        there = self.extent.pages_there(first, last)
+        return Span(self.extent, loan, start, stop) if there else None
 
 
-def entered(spans: dict[int, Span], loan: ToldLoan, memory: mmap, start: int, stop: int) -> Span:
+def entered(
+    spans: dict[int, Span], loan: ToldLoan, extent: LentMapping, start: int, stop: int
+) -> Span:
     """The span of this loan, one of `spans` now; bytes `start` to `stop` of it are there at
     least."""
     low = loan.start if loan.complete else max(start, loan.start)
     high = loan.stop if loan.complete else min(stop, loan.stop)
     known = spans.get(loan.start)
-    if known is not None and known.memory is memory and low <= known.high and known.low <= high:
+    if known is not None and known.extent is extent and low <= known.high and known.low <= high:
         low, high = min(low, known.low), max(high, known.high)  # what is there stays there
-    spans[loan.start] = span = Span(memory, loan, low, high)
+    spans[loan.start] = span = Span(extent, loan, low, high)
     return span
 
 
@@ -136,7 +139,7 @@ def entered_hold(connection: Lender, edition: int, told: ToldOpen) -> Hold:
     """A handle that the node gave, with what it lent."""
     hold = Hold(connection, edition, told)
     for loan in reversed(told.loans):
-        memory = connection.extent(loan.number)
-        if memory is not None:
-            entered(hold.spans, loan, memory, 0, 0)
+        extent = connection.extent(loan.number)
+        if extent is not None:
+            entered(hold.spans, loan, extent, 0, 0)
     return hold

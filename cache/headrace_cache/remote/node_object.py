@@ -303,9 +303,9 @@ class NodeObject:
 
     def _enter(self, loan: ToldLoan, start: int, stop: int) -> None:
         """Read from this loan from now on; bytes `start` to `stop` of it are there at least."""
-        memory = self._connection.extent(loan.number)
-        if memory is not None:
-            self._span = entered(self._spans, loan, memory, start, stop)
+        extent = self._connection.extent(loan.number)
+        if extent is not None:
+            self._span = entered(self._spans, loan, extent, start, stop)
 
     def _ask(self, request: m.Request, kind: type[Answer]) -> Answer:
         try:

@@ -66,12 +66,14 @@ class NodeService:
         clock: Clock,
         *,
         by_user: int | None = None,
+        most_copied_bytes: int = 0,
     ) -> None:
         """`own` opens a cache of this process; `by_user` may run the node, beside this process's
-        own user and root. Raises NodeGone where no node is there, and
+        own user and root; `most_copied_bytes` bounds what this process keeps itself, for views, of
+        memory that the node wants back. Raises NodeGone where no node is there, and
         ConfigError where it serves another configuration or speaks another protocol."""
         self._file = socket_file
-        self._hello = (release, fingerprint, by_user)
+        self._hello = (release, fingerprint, by_user, most_copied_bytes)
         self._open_own = own
         self._clock = clock
         self._lock = threading.Lock()

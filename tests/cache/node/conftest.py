@@ -85,7 +85,12 @@ class World:
             open_service, settings.mounts, settings.cache, settings.policy, settings.context
         )
         client = NodeService(
-            settings.node.socket, "1", settings.node_fingerprint, own, settings.context.clock
+            settings.node.socket,
+            "1",
+            settings.node_fingerprint,
+            own,
+            settings.context.clock,
+            most_copied_bytes=settings.cache.memory_bytes,
         )
         return self._ends.enter_context(closing(client))
 

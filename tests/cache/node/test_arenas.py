@@ -56,8 +56,8 @@ def read(service: LocalService, name: str) -> bytes:
 def lent_to(client: NodeService) -> bytes:
     connection = client._connection  # pyright: ignore[reportPrivateUsage]
     assert connection is not None
-    mapped = connection._extents.values()  # pyright: ignore[reportPrivateUsage]
-    return b"".join(each[:] for each in mapped)
+    lent = connection._lent._extents.values()  # pyright: ignore[reportPrivateUsage]
+    return b"".join(each.mapping[:] for each in lent)
 
 
 def by_a_view(service: LocalService) -> Callable[[], None]:

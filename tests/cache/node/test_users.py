@@ -83,7 +83,7 @@ def do(what, *args):
         if what == "session":
             return node._session
         if what == "maps":
-            return b"".join(bytes(e) for e in node._extents.values()).decode("latin-1")
+            return b"".join(e.mapping[:] for e in node._lent._extents.values()).decode("latin-1")
         if what == "attack":
             room, other = bytearray(MOST_PACKET_BYTES), connected(Path(where), 5)
             other.send(m.encode(m.Hello(m.PROTOCOL, "1", fingerprint)))
