@@ -14,16 +14,9 @@ from headrace_cache.opening import check_policy
 from headrace_mounts.settings import Settings, load_settings
 from tests.bench.peak_memory import AIM_BYTES
 from tests.deploy.image import COMPOSE, ROOT, compose, last
+from tests.deploy.sizes import bytes_of, bytes_of_tmpfs
 
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
-_UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def bytes_of(text: str) -> int:
-    """`512m` and the like, as container engines read it."""
-    match = re.fullmatch(r"(\d+)([kmg])", text)
-    assert match is not None, f"{text} is no size with a unit"
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def tmpfs_bytes(service: dict[str, Any]) -> int:
@@ -34,9 +27,7 @@ def tmpfs_bytes(service: dict[str, Any]) -> int:
         held = volumes.get(volume.split(":")[0])
         if held is not None:
             options.append(held["driver_opts"]["o"])
-    sizes = [re.search(r"size=(\w+)", option) for option in options]
-    assert all(sizes), f"a tmpfs has no size: {options}"
-    return sum(bytes_of(size[1]) for size in sizes if size is not None)
+    return sum(map(bytes_of_tmpfs, options))
 
 
 def configured(service: dict[str, Any]) -> Settings:
@@ -72,6 +63,24 @@ def test_a_service_is_confined(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_docker_and_podman_take_its_tmpfs(name: str) -> None:
+    # Podman refuses an owner here, and Docker a `U`: whoever is not root writes by the mode alone.
+    for entry in SERVICES[name]["tmpfs"]:
+        options = dict(option.split("=") for option in entry.partition(":")[2].split(","))
+        assert set(options) == {"size", "mode"}
+        assert options["mode"] == "1777"
+
+
+def test_docker_and_podman_take_the_volume_of_the_socket() -> None:
+    door = compose()["volumes"]["door"]["driver_opts"]
+    options = dict(option.split("=") for option in door["o"].split(","))
+    # Podman before 4.8 refuses a `size`.
+    assert set(options) == {"nr_blocks", "uid", "gid", "mode"}
+    assert f"{options['uid']}:{options['gid']}" == SERVICES["node"]["user"]
+    assert options["mode"] == "0700"
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_no_memory_is_written_to_swap(name: str) -> None:
     assert SERVICES[name]["mem_limit"] == SERVICES[name]["memswap_limit"]
 
@@ -101,6 +110,11 @@ def test_what_the_node_writes_lies_on_volumes() -> None:
     assert str(cache.folder) in mounted
     assert {str(cache.key_file.parent), str(cache.state_folder.parent)} == {"/var/lib/headrace"}
     assert "/var/lib/headrace" in mounted
+
+
+def test_the_node_has_no_shared_memory_to_write_to() -> None:
+    # Engines mount a /dev/shm for everybody to write to, into a read-only root too.
+    assert SERVICES["node"]["ipc"] == "none"
 
 
 def test_the_healthcheck_is_that_of_the_image() -> None:
