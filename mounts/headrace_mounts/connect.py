@@ -21,6 +21,7 @@ from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
 from headrace_mounts.settings import Settings, load_remote, load_settings
 from headrace_namespace.clock import SystemClock
+from headrace_namespace.errors import HeadraceError
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
@@ -96,6 +97,17 @@ def check_node(config: Config = None) -> Path:
     settings = load_settings(config)
     opening.check_node(_identity(settings))
     return settings.node.socket
+
+
+def why_by_itself(config: Config = None) -> str:
+    """Why a process of this host is served by no node, in words. Raises ConfigError for a wrong
+    configuration alone."""
+    settings = load_settings(config)
+    try:
+        opening.check_node(_identity(settings))
+    except HeadraceError as error:
+        return error.message
+    return f"the node at {settings.node.socket} had not begun yet, or has just come back"
 
 
 def watch_node(config: Config = None) -> NodeWatch:

@@ -191,7 +191,8 @@ class HttpNodeService:
 
     def status(self) -> Status:
         """What the node holds and has done."""
-        return self._client().ask(m.AskStatus(), m.ToldStatus).status
+        told = self._client().ask(m.AskStatus(), m.ToldStatus)
+        return v.status_of(told, str(self._node.address.endpoint))
 
     def totals(self) -> Totals:
         """What all processes that share the node's cache folder have done."""

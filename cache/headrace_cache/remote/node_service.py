@@ -251,7 +251,7 @@ class NodeService:
         """What the node holds and has done."""
         self._tell_counts()
         told = self._asked(m.AskStatus(), m.ToldStatus)
-        return self.own().status() if told is None else told.status
+        return self.own().status() if told is None else v.status_of(told, str(self._file))
 
     def totals(self) -> Totals:
         """What all processes that share the cache folder have done."""
