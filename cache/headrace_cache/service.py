@@ -186,6 +186,12 @@ class CacheService(Protocol):
         """Whether it was not closed."""
         ...
 
+    @property
+    def authority(self) -> str | None:
+        """The node of another host whose tree this is, `host:port`; None for the tree of this
+        host. Errors name their paths with it."""
+        ...
+
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is. `freshness` overrides the mount's own. Raises NotFound."""
         ...

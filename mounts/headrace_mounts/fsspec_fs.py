@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import Config, connect, connect_node
 from headrace_mounts.expanding import walk_without_links
-from headrace_mounts.fsspec_reading import FileForDisk, nth, read_range, refuse_plain_copy
+from headrace_mounts.fsspec_reading import FileForDisk, nth, plain_copy_refusal, read_range
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
 from headrace_mounts.remote_settings import REMOTE_KEYS
@@ -25,6 +25,7 @@ from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
 from headrace_namespace.freshness import Freshness
+from headrace_namespace.naming import at_node
 
 if TYPE_CHECKING:
     # fsspec publishes no types.
@@ -238,7 +239,7 @@ class HeadraceFileSystem(WritingCalls):
             # fsspec's own caches (simplecache::, filecache::) open this way, and would write what
             # they read to a disk in plain.
             file.close()
-            refuse_plain_copy(path)
+            raise at_node(plain_copy_refusal(path), self.service.authority)
         return file
 
     def _opened(self, path: str, max_age: MaxAge = None) -> HeadraceFile:
@@ -299,11 +300,12 @@ class HeadraceFileSystem(WritingCalls):
         if not to_disk and self.isfile(rpath):
             with self._opened(rpath) as file:
                 if file.restricted:
-                    refuse_plain_copy(rpath)
+                    raise at_node(plain_copy_refusal(rpath), self.service.authority)
         kwargs["for_disk"] = not to_disk
         try:
             AbstractFileSystem.get_file(self, rpath, lpath, *args, **kwargs)
-        except PolicyDenied:
+        except PolicyDenied as error:
+            at_node(error, self.service.authority)
             # It became restricted while it was copied: what lies on the disk of it must not stay.
             if isinstance(lpath, str | os.PathLike) and os.path.isfile(lpath):  # pyright: ignore[reportUnknownArgumentType]
                 os.unlink(lpath)  # pyright: ignore[reportUnknownArgumentType]

@@ -14,7 +14,7 @@ from headrace_cache.access import NodeAddress
 from headrace_cache.wire import changes as c
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import routes
-from headrace_cache.wire.values import error_of, version_of
+from headrace_cache.wire.values import error_of, path_of, version_of
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import (
     ConfigError,
@@ -26,6 +26,8 @@ from headrace_namespace.errors import (
 from headrace_namespace.http_pool import CutShort, HttpPool, PoolHints
 from headrace_namespace.http_upload import Upload
 from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.naming import at_node
+from headrace_namespace.path import NamespacePath
 
 Answer = TypeVar("Answer", bound=c.Answered)
 _T = TypeVar("_T")
@@ -91,6 +93,7 @@ class HttpNodeClient:
     def ask(self, request: c.Asked, kind: type[Answer]) -> Answer:
         """The node's answer. Raises what it answers with, and StoreUnavailable."""
         body = c.encode(request)
+        path = getattr(request, "path", None)
 
         def take(response: http.client.HTTPResponse) -> Answer:
             told = c.answered_of(_message(response))
@@ -98,14 +101,18 @@ class HttpNodeClient:
                 raise StoreAnswerWrong(f"{self.where} answers with another message than asked for")
             return told
 
-        return self.exchange(
-            "POST",
-            routes.ASK,
-            {"Content-Type": routes.MESSAGE_TYPE},
-            take,
-            body=memoryview(body),
-            repeatable=not isinstance(request, c.Changing),
-        )
+        try:
+            return self.exchange(
+                "POST",
+                routes.ASK,
+                {"Content-Type": routes.MESSAGE_TYPE},
+                take,
+                body=memoryview(body),
+                repeatable=not isinstance(request, c.Changing),
+            )
+        except HeadraceError as error:
+            self.named(error, None if path is None else path_of(path))
+            raise
 
     def listed(self, request: m.List) -> Iterator[m.Listed]:
         """The parts of a listing, as they come; the connection is free when this ends."""
@@ -202,6 +209,12 @@ class HttpNodeClient:
         if response.status == 401 and self.address.token is None:
             error.hint = "give a token: token_file, token_env or token"
         raise error
+
+    def named(self, error: HeadraceError, path: NamespacePath | None) -> HeadraceError:
+        """The same error, its path, or `path` where it has none, named as of this node."""
+        if path is not None and isinstance(error, OSError):  # others are of no object
+            error.at(path=path.text)
+        return at_node(error, self.address.authority)
 
     @property
     def where(self) -> str:

@@ -90,6 +90,11 @@ class NodeService:
         """Whether it was not closed."""
         return not self._closed
 
+    @property
+    def authority(self) -> None:
+        """It is this host's tree."""
+        return None
+
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is."""
         asked = m.Stat(v.told_path(path), v.told_age(freshness))
