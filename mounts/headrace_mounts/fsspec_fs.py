@@ -15,12 +15,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace_cache.service import CacheService
-from headrace_mounts.connect import Config, connect, connect_node
+from headrace_mounts.connect import Config, connect_any
 from headrace_mounts.expanding import walk_without_links
 from headrace_mounts.fsspec_reading import FileForDisk, nth, plain_copy_refusal, read_range
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
-from headrace_mounts.remote_settings import REMOTE_KEYS
+from headrace_mounts.remote_settings import REMOTE_OPTIONS
 from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
@@ -53,10 +53,6 @@ _FSSPEC_OPTIONS = frozenset(
 )
 
 
-#: How to reach a node.
-_NODE_OPTIONS = REMOTE_KEYS | {"token"}
-
-
 class HeadraceFileSystem(WritingCalls):
     """The tree as an fsspec file system.
 
@@ -72,12 +68,7 @@ class HeadraceFileSystem(WritingCalls):
     def __init__(
         self, config: Config = None, node: str | None = None, **storage_options: Any
     ) -> None:
-        given = {key: storage_options.pop(key) for key in _NODE_OPTIONS & storage_options.keys()}
-        if given and node is None:
-            raise ConfigError(
-                f"storage_options has {', '.join(sorted(given))}, and names no node",
-                hint="write the URL as headrace://host:port/…, or give node",
-            )
+        given = {key: storage_options.pop(key) for key in REMOTE_OPTIONS & storage_options.keys()}
         # pandas asks anew with anon=True after any PermissionError: that is then to come out again.
         if storage_options.get("anon") is True:
             del storage_options["anon"]
@@ -101,9 +92,7 @@ class HeadraceFileSystem(WritingCalls):
         return self._service
 
     def _connected(self) -> CacheService:
-        if self._node is None:
-            return connect(self._config)
-        return connect_node(self._node, self._given, self._config)
+        return connect_any(self._config, self._node, self._given)
 
     # What the tree shows.
 

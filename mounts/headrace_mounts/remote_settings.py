@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from headrace_cache.access import (
     LEAST_TOKEN_CHARACTERS,
@@ -30,8 +31,22 @@ from headrace_namespace.variables import home_folder
 
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})")
 
-#: What a client may give of a node beside its address, in a `[[remote]]` or as storage options.
-REMOTE_KEYS = frozenset({"token_file", "token_env", "ca", "certificate", "key", "tls"})
+
+class RemoteOptions(TypedDict, total=False):
+    """How a node of another host is reached, as a program says it: the keys of a `[[remote]]`
+    beside its address, and the token itself."""
+
+    token: str
+    token_file: str | Path
+    token_env: str
+    ca: str | Path
+    certificate: str | Path
+    key: str | Path
+    tls: bool
+
+
+#: The names of these.
+REMOTE_OPTIONS = frozenset(RemoteOptions.__annotations__)
 
 
 def host_and_port(text: str) -> tuple[str, int] | None:
