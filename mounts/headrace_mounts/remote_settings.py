@@ -29,6 +29,7 @@ from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.variables import home_folder
 
+_NO_ADDRESS = "must be host:port, with a port up to 65535"
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})")
 
 
@@ -108,7 +109,11 @@ class Secret:
             raise ConfigError(
                 f"{self.where}: the token file {file} cannot be read: {error.strerror}"
             ) from None
-        return read_text(file, "token file")
+        try:
+            return read_text(file, "token file")
+        except ConfigError as error:
+            error.saying(f"{self.where}: {error.message}")
+            raise
 
 
 def _refuse_token(table: Table) -> None:
@@ -124,7 +129,10 @@ def _refuse_token(table: Table) -> None:
 
 def _refuse_public(file: Path, where: str) -> None:
     """Raises ConfigError for a secret's file that everybody may use, and OSError."""
-    if file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+    mode = file.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{where}: {file} is a folder")
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
         raise ConfigError(
             f"{where}: everybody on this host can read or write {file}", hint=f"chmod 600 {file}"
         )
@@ -193,7 +201,7 @@ def read_http(node: Table, folder: Path, environ: Mapping[str, str]) -> HttpDecl
         return None
     listen = host_and_port(table.text("listen"))
     if listen is None:
-        raise table.error("listen", "must be host:port", 'write it like "0.0.0.0:7070"')
+        raise table.error("listen", _NO_ADDRESS, 'write it like "0.0.0.0:7070"')
     certificate, key, client_ca = (
         _optional_file(table, name, folder, environ) for name in ("certificate", "key", "client_ca")
     )
@@ -310,7 +318,7 @@ def read_remotes(
     for table in root.tables("remote"):
         address = host_and_port(table.text("address"))
         if address is None:
-            raise table.error("address", "must be host:port", 'write it like "cache.local:7070"')
+            raise table.error("address", _NO_ADDRESS, 'write it like "cache.local:7070"')
         if address in remotes:
             raise table.error("address", "there is another [[remote]] of this address")
         _refuse_token(table)
