@@ -67,8 +67,7 @@ _log = logging.getLogger(__name__)
 
 #: In the state folder: on which each process that shares it holds a lock.
 COMPANY_FILE = "in-use.lock"
-#: With fewer a node serves less than 256 connections, and has not two for each of 200 extents; who
-#: starts it by hand has mostly more.
+#: With fewer, a node has less than 256 connections and 200 extents.
 FEW_DESCRIPTORS = 1024
 #: Of the memory tier, how much may wait to be sealed: it cannot be given to others meanwhile.
 SEALING_SHARE = 0.25

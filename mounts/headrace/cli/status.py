@@ -34,7 +34,7 @@ _COUNTS = ("hits", "misses", "bytes_fetched", "bytes_served", "requests")
 @json_option
 @pass_call
 def status(call: Call, as_json: bool) -> None:
-    """Show whose cache answers, how full its tiers are, and what it has saved.
+    """Show whose cache answers, how full it is, and what it has saved.
 
     Hits, bytes and requests are those of all processes that share the cache folder. The memory
     tier is the node's; without a node it is this process's own, so here it is empty.
