@@ -1,7 +1,8 @@
 """The blocks of the README and of docs/ are run, so that what a newcomer copies is true.
 
 A block is run where the comment before it says so: `run: python local` runs it over a folder of
-files, `run: python s3` over a bucket of a real S3 server, `run: toml …` reads it as what it is.
+files, `run: python node` over such a folder of another host's node, `run: python s3` over a bucket
+of a real S3 server, `run: toml …` reads it as what it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any
 import pytest
 
 from headrace_cache.opening import check_policy
+from headrace_mounts.connect import open_node
 from headrace_mounts.settings import load_settings
 from tests.conftest import Bucket
 
@@ -87,6 +90,13 @@ def flights() -> bytes:
     return raw.getvalue()
 
 
+def fill(data: Path) -> None:
+    """The folder that the blocks read."""
+    (data / "flights").mkdir(parents=True)
+    (data / "flights/2013-01.parquet").write_bytes(flights())
+    (data / "airports.csv").write_text(AIRPORTS)
+
+
 def run(block: Block, folder: Path, **environ: str) -> str:
     """What the block prints, run as a program in `folder`."""
     filters = ["error"]
@@ -116,15 +126,29 @@ def run(block: Block, folder: Path, **environ: str) -> str:
 
 @pytest.mark.parametrize("block", blocks("python", "local"))
 def test_a_python_block_runs_over_a_folder(block: Block, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    (data / "flights").mkdir(parents=True)
-    (data / "flights/2013-01.parquet").write_bytes(flights())
-    (data / "airports.csv").write_text(AIRPORTS)
+    fill(tmp_path / "data")
     (tmp_path / "headrace.toml").write_text('[[mount]]\npath = "/data"\nurl = "data"\n')
     here = Block(block.place, block.language, block.over, block.text.replace("/srv/data", "data"))
     # Ray puts Unix sockets there, whose paths have at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="hr-", ignore_cleanup_errors=True) as short:
         assert run(here, tmp_path, RAY_TMPDIR=short)
+
+
+@pytest.mark.parametrize("block", blocks("python", "node"))
+def test_a_python_block_runs_over_a_node(block: Block, tmp_path: Path) -> None:
+    fill(tmp_path / "data")
+    (tmp_path / "etl.token").write_text("a-token-of-32-characters-or-more")
+    (tmp_path / "etl.token").chmod(0o600)
+    (tmp_path / "node.toml").write_text(
+        '[[mount]]\npath = "/data"\nurl = "data"\n[cache]\nfolder = "cache"\nkey_file = "key"\n'
+        'state_folder = "state"\nssd = 0\n[node.http]\nlisten = "127.0.0.1:0"\ntls = false\n'
+        '[[node.client]]\nname = "etl"\ntoken_file = "etl.token"\n'
+    )
+    with closing(open_node(tmp_path / "node.toml")) as node:
+        assert node.door is not None
+        text = block.text.replace("cache.example.org:7070", f"127.0.0.1:{node.door.port}")
+        text = text.replace('"ca": "node.pem"', '"tls": False')
+        assert run(Block(block.place, block.language, block.over, text), tmp_path)
 
 
 @pytest.mark.parametrize("block", blocks("python", "s3"))

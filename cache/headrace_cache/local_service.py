@@ -80,6 +80,11 @@ class LocalService:
         """Whether it was not closed."""
         return not self._closed
 
+    @property
+    def authority(self) -> None:
+        """It is this host's tree."""
+        return None
+
     def reader(self) -> Reader:
         """The reader to use now; in a forked child, another than the parent's."""
         parts = self._parts

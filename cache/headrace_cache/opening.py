@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace_cache.access import HttpAccess, NodeAddress
-from headrace_cache.backing import most_extents, raise_descriptors
+from headrace_cache.backing import most_descriptors, most_extents, raise_descriptors
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.extent_store import ExtentStore
@@ -67,6 +67,8 @@ _log = logging.getLogger(__name__)
 
 #: In the state folder: on which each process that shares it holds a lock.
 COMPANY_FILE = "in-use.lock"
+#: With fewer, a node has less than 256 connections and 200 extents.
+FEW_DESCRIPTORS = 1024
 #: Of the memory tier, how much may wait to be sealed: it cannot be given to others meanwhile.
 SEALING_SHARE = 0.25
 #: Of the memory tier, how much one reader may have fetched ahead.
@@ -130,6 +132,11 @@ def open_node(
     if sys.platform != "linux":
         raise ConfigError("a node runs on Linux alone", hint="jobs work without one")
     raise_descriptors()
+    if most_descriptors() < FEW_DESCRIPTORS:
+        _log.warning(
+            "this node may have %s files open, and so few connections and extents: raise ulimit -n",
+            most_descriptors(),
+        )
     for name in unknown_names(identity.served):
         _log.warning("[node] serves %s, whom this system does not know: he is not admitted", name)
     watch = PolicyWatch(policy, context.clock)
@@ -165,9 +172,7 @@ def _as_it_answers(error: ConfigError, identity: NodeIdentity) -> ConfigError:
     try:
         check_node(identity)
     except ConfigError as other:
-        return ConfigError(
-            f"{error.message}: {other.message}", hint=other.hint or "name another [node] socket"
-        )
+        return ConfigError(f"{error.message}: {other.message}", hint="name another [node] socket")
     except (HeadraceError, OSError):
         return error
     return error

@@ -18,11 +18,21 @@ from headrace_namespace.path import NamespacePath
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweringNode:
+    """The node that has answered: its socket on this host or its URL, and its process as this one
+    sees it (None where it does not: of another host, or another container)."""
+
+    address: str
+    process: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """What a cache holds and what it has done since this process opened it.
+    """What a cache holds and what it has done since its process opened it.
 
     `tiers` maps `memory` and `ssd` to their usage (no `ssd` where there is none); `requests` maps
-    each mount to how often each operation was asked of its store.
+    each mount to how often each operation was asked of its store. `node` is whose cache it is; None
+    where it is this process's own.
     """
 
     tiers: Mapping[str, TierUsage]
@@ -31,6 +41,7 @@ class Status:
     bytes_fetched: int
     bytes_served: int
     requests: Mapping[str, Mapping[str, int]]
+    node: AnsweringNode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,12 @@ class CacheService(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether it was not closed."""
+        ...
+
+    @property
+    def authority(self) -> str | None:
+        """The node of another host whose tree this is, `host:port`; None for the tree of this
+        host. Errors name their paths with it."""
         ...
 
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:

@@ -21,6 +21,7 @@ from headrace_cache.opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
 from headrace_mounts.settings import Settings, load_remote, load_settings
 from headrace_namespace.clock import SystemClock
+from headrace_namespace.errors import ConfigError, HeadraceError
 
 if TYPE_CHECKING:
     from headrace_cache.node.daemon import Node
@@ -54,13 +55,29 @@ def connect(config: Config = None) -> CacheService:
         return service
 
 
+def connect_any(config: Config, node: str | None, given: Mapping[str, object]) -> CacheService:
+    """The service of this host's tree, or where a `node` of another host is named, of that, which
+    `given` says how to reach. Raises ConfigError."""
+    if node is not None:
+        return connect_node(node, given, config)
+    if given:
+        raise ConfigError(
+            f"{', '.join(sorted(given))} says how to reach a node, and none is named",
+            hint="give node, or write the URL as headrace://host:port/…",
+        )
+    return connect(config)
+
+
 def connect_node(node: str, given: Mapping[str, object], config: Config = None) -> CacheService:
     """The service of a node of another host, at `host:port`, shared as that of `connect`.
 
     `given` are the keys of a `[[remote]]`, and `token`; what it does not say is looked for in the
     configuration, where there is one. Asks nobody yet. Raises ConfigError.
     """
-    address = load_remote(node, given, config)
+    texts = {
+        name: str(value) if isinstance(value, Path) else value for name, value in given.items()
+    }
+    address = load_remote(node, texts, config)
     told = f"{address!r} {address.token}".encode()
     fingerprint = f"remote {hashlib.sha256(told).hexdigest()}"
     with _lock:
@@ -96,6 +113,17 @@ def check_node(config: Config = None) -> Path:
     settings = load_settings(config)
     opening.check_node(_identity(settings))
     return settings.node.socket
+
+
+def why_by_itself(config: Config = None) -> str:
+    """Why a process of this host is served by no node, in words. Raises ConfigError for a wrong
+    configuration alone."""
+    settings = load_settings(config)
+    try:
+        opening.check_node(_identity(settings))
+    except HeadraceError as error:
+        return error.message
+    return f"the node at {settings.node.socket} had not begun yet, or has just come back"
 
 
 def watch_node(config: Config = None) -> NodeWatch:

@@ -15,16 +15,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace_cache.service import CacheService
-from headrace_mounts.connect import Config, connect, connect_node
+from headrace_mounts.connect import Config, connect_any
 from headrace_mounts.expanding import walk_without_links
-from headrace_mounts.fsspec_reading import FileForDisk, nth, read_range, refuse_plain_copy
+from headrace_mounts.fsspec_reading import FileForDisk, nth, plain_copy_refusal, read_range
 from headrace_mounts.fsspec_writing import WritingCalls, on_thread
 from headrace_mounts.handles import HeadraceFile
-from headrace_mounts.remote_settings import REMOTE_KEYS
+from headrace_mounts.remote_settings import REMOTE_OPTIONS
 from headrace_mounts.writing_handles import HeadraceWritingFile
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import ConfigError, NotFound, PolicyDenied
 from headrace_namespace.freshness import Freshness
+from headrace_namespace.naming import at_node
 
 if TYPE_CHECKING:
     # fsspec publishes no types.
@@ -52,10 +53,6 @@ _FSSPEC_OPTIONS = frozenset(
 )
 
 
-#: How to reach a node.
-_NODE_OPTIONS = REMOTE_KEYS | {"token"}
-
-
 class HeadraceFileSystem(WritingCalls):
     """The tree as an fsspec file system.
 
@@ -71,12 +68,7 @@ class HeadraceFileSystem(WritingCalls):
     def __init__(
         self, config: Config = None, node: str | None = None, **storage_options: Any
     ) -> None:
-        given = {key: storage_options.pop(key) for key in _NODE_OPTIONS & storage_options.keys()}
-        if given and node is None:
-            raise ConfigError(
-                f"storage_options has {', '.join(sorted(given))}, and names no node",
-                hint="write the URL as headrace://host:port/…, or give node",
-            )
+        given = {key: storage_options.pop(key) for key in REMOTE_OPTIONS & storage_options.keys()}
         # pandas asks anew with anon=True after any PermissionError: that is then to come out again.
         if storage_options.get("anon") is True:
             del storage_options["anon"]
@@ -100,9 +92,7 @@ class HeadraceFileSystem(WritingCalls):
         return self._service
 
     def _connected(self) -> CacheService:
-        if self._node is None:
-            return connect(self._config)
-        return connect_node(self._node, self._given, self._config)
+        return connect_any(self._config, self._node, self._given)
 
     # What the tree shows.
 
@@ -238,7 +228,7 @@ class HeadraceFileSystem(WritingCalls):
             # fsspec's own caches (simplecache::, filecache::) open this way, and would write what
             # they read to a disk in plain.
             file.close()
-            refuse_plain_copy(path)
+            raise at_node(plain_copy_refusal(path), self.service.authority)
         return file
 
     def _opened(self, path: str, max_age: MaxAge = None) -> HeadraceFile:
@@ -299,11 +289,12 @@ class HeadraceFileSystem(WritingCalls):
         if not to_disk and self.isfile(rpath):
             with self._opened(rpath) as file:
                 if file.restricted:
-                    refuse_plain_copy(rpath)
+                    raise at_node(plain_copy_refusal(rpath), self.service.authority)
         kwargs["for_disk"] = not to_disk
         try:
             AbstractFileSystem.get_file(self, rpath, lpath, *args, **kwargs)
-        except PolicyDenied:
+        except PolicyDenied as error:
+            at_node(error, self.service.authority)
             # It became restricted while it was copied: what lies on the disk of it must not stay.
             if isinstance(lpath, str | os.PathLike) and os.path.isfile(lpath):  # pyright: ignore[reportUnknownArgumentType]
                 os.unlink(lpath)  # pyright: ignore[reportUnknownArgumentType]

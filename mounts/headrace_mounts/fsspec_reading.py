@@ -4,7 +4,7 @@ copied to a disk."""
 from __future__ import annotations
 
 import operator
-from typing import Any, NoReturn
+from typing import Any
 
 from headrace_mounts.handles import HeadraceFile
 from headrace_namespace.errors import PolicyDenied
@@ -17,13 +17,13 @@ class FileForDisk(HeadraceFile):
         """As `HeadraceFile.read`. Raises PolicyDenied where it may not lie on a disk."""
         data = super().read(size)
         if self.restricted:
-            refuse_plain_copy(self.path)
+            raise plain_copy_refusal(self.path)
         return data
 
 
-def refuse_plain_copy(path: str) -> NoReturn:
-    """Raises PolicyDenied."""
-    raise PolicyDenied(
+def plain_copy_refusal(path: str) -> PolicyDenied:
+    """Why what the policy restricts is not read by who writes it to a disk."""
+    return PolicyDenied(
         f"{path} may not be kept on a disk, and this way of reading would write it to one",
         path=path,
         hint="read it by headrace:/// alone, or copy it yourself with get_file(..., to_disk=True)",

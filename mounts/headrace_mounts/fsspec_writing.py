@@ -26,6 +26,7 @@ from headrace_mounts.writing_handles import (
     WritingFile,
 )
 from headrace_namespace.errors import IsFolder
+from headrace_namespace.naming import at_node
 from headrace_namespace.path import NamespacePath
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ class WritingCalls(TreePaths):
         place = self.place(path)
         entry = self.service.stat(place)
         if entry.is_folder and not entry.link:
-            raise IsFolder(f"{place} is a folder", path=place.text)
+            folder = IsFolder(f"{place} is a folder", path=place.text)
+            raise at_node(folder, self.service.authority)
         for error in self.service.delete([place]).values():
             raise error
 
@@ -170,7 +172,8 @@ class WritingCalls(TreePaths):
         """When the object was last changed, by the store's clock."""
         mtime = self.info(path)["mtime"]
         if mtime is None:
-            raise IsFolder(f"{path} is a folder", path=path)
+            folder = IsFolder(f"{path} is a folder", path=path)
+            raise at_node(folder, self.service.authority)
         return datetime.fromtimestamp(mtime, tz=UTC)
 
     # Folders.

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from headrace_cache.access import (
     LEAST_TOKEN_CHARACTERS,
@@ -28,10 +29,25 @@ from headrace_namespace.endpoint import Endpoint
 from headrace_namespace.errors import ConfigError
 from headrace_namespace.variables import home_folder
 
+_NO_ADDRESS = "must be host:port, with a port up to 65535"
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):(?P<port>\d{1,5})")
 
-#: What a client may give of a node beside its address, in a `[[remote]]` or as storage options.
-REMOTE_KEYS = frozenset({"token_file", "token_env", "ca", "certificate", "key", "tls"})
+
+class RemoteOptions(TypedDict, total=False):
+    """How a node of another host is reached, as a program says it: the keys of a `[[remote]]`
+    beside its address, and the token itself."""
+
+    token: str
+    token_file: str | Path
+    token_env: str
+    ca: str | Path
+    certificate: str | Path
+    key: str | Path
+    tls: bool
+
+
+#: The names of these.
+REMOTE_OPTIONS = frozenset(RemoteOptions.__annotations__)
 
 
 def host_and_port(text: str) -> tuple[str, int] | None:
@@ -93,7 +109,11 @@ class Secret:
             raise ConfigError(
                 f"{self.where}: the token file {file} cannot be read: {error.strerror}"
             ) from None
-        return read_text(file, "token file")
+        try:
+            return read_text(file, "token file")
+        except ConfigError as error:
+            error.saying(f"{self.where}: {error.message}")
+            raise
 
 
 def _refuse_token(table: Table) -> None:
@@ -109,7 +129,10 @@ def _refuse_token(table: Table) -> None:
 
 def _refuse_public(file: Path, where: str) -> None:
     """Raises ConfigError for a secret's file that everybody may use, and OSError."""
-    if file.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+    mode = file.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{where}: {file} is a folder")
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
         raise ConfigError(
             f"{where}: everybody on this host can read or write {file}", hint=f"chmod 600 {file}"
         )
@@ -178,7 +201,7 @@ def read_http(node: Table, folder: Path, environ: Mapping[str, str]) -> HttpDecl
         return None
     listen = host_and_port(table.text("listen"))
     if listen is None:
-        raise table.error("listen", "must be host:port", 'write it like "0.0.0.0:7070"')
+        raise table.error("listen", _NO_ADDRESS, 'write it like "0.0.0.0:7070"')
     certificate, key, client_ca = (
         _optional_file(table, name, folder, environ) for name in ("certificate", "key", "client_ca")
     )
@@ -295,7 +318,7 @@ def read_remotes(
     for table in root.tables("remote"):
         address = host_and_port(table.text("address"))
         if address is None:
-            raise table.error("address", "must be host:port", 'write it like "cache.local:7070"')
+            raise table.error("address", _NO_ADDRESS, 'write it like "cache.local:7070"')
         if address in remotes:
             raise table.error("address", "there is another [[remote]] of this address")
         _refuse_token(table)

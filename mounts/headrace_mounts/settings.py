@@ -118,7 +118,7 @@ def load_remote(
     `token`), and for the rest by the `[[remote]]` of that address in the configuration, where there
     is one. Raises ConfigError.
     """
-    address = host_and_port(node)
+    address = host_and_port(f"{node}")  # who gives a number is told so too
     if address is None:
         raise ConfigError(f"{node!r} is no address of a node", hint="write it as host:port")
     remote = read_remote(table_from(given, "options"), Path.cwd(), environ)

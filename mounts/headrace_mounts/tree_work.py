@@ -141,7 +141,7 @@ def move_tree(
     if _renamed(service, source, target, merge):
         tally.done(1, entry.size)
     elif entry.is_folder and entry.link:
-        tally.fail(source, link_refusal(source))  # what it leads to is not its to move
+        tally.fail(source, link_refusal(service, source))  # what it leads to is not its to move
     elif not entry.is_folder:
         _move(service, entry, target, tally)
     else:
@@ -288,7 +288,7 @@ def _steps(
             elif not entry.link:
                 waiting.append(entry.path)
             else:
-                tally.fail(entry.path, link_refusal(entry.path))
+                tally.fail(entry.path, link_refusal(service, entry.path))
 
 
 def _copy(

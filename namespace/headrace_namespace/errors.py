@@ -27,8 +27,9 @@
        `- StoreUnavailable  (ConnectionError)     the store could not be reached; try again
           `- StoreTimeout   (TimeoutError)        it did not answer in time
 
-Each carries ``path`` (as the user wrote it), ``store`` (which store, never a credential) and
-``hint`` (what to do). ``str(error)`` is a sentence that ends with the hint.
+Each carries ``path`` (in the tree), ``store`` (which store, never a credential) and ``hint`` (what
+to do). ``str(error)`` is a sentence that ends with the hint; of a node of another host it names the
+path by its URL (`naming.py`).
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ class HeadraceError(Exception):
             self._tell_python()
         if self.store is None:
             self.store = store
+        return self
+
+    def saying(self, message: str) -> Self:
+        """The same error, by another sentence."""
+        self.message = message
+        self._tell_python()
         return self
 
     def _tell_python(self) -> None:

@@ -148,9 +148,15 @@ def _without_scheme(text: str) -> str:
         return text
     rest = text[len(prefix) :]
     if rest and not rest.startswith("/"):
-        host = rest.split("/", 1)[0]
+        host, _, path = rest.partition("/")
+        if ":" in host:
+            raise InvalidPath(
+                f"{text} is a path of the node {host}, and here is asked for one of the tree",
+                path=text,
+                hint=f"write --node {host} /{path}; in Python give node={host!r}",
+            )
         raise InvalidPath(
-            f"{host!r} stands where the address of a node belongs, host:port, for fsspec alone",
+            f"{host!r} stands where the address of a node belongs, host:port",
             path=text,
             hint=f"for a path of the tree write three slashes: {prefix}/{rest}",
         )

@@ -116,7 +116,7 @@ def test_mounts_and_status(site: Path) -> None:
     out(site, "cat", "/data/a.txt")
     (now,) = lines(out(site, "status", "--json"))
     counts = {"hits", "misses", "bytes_fetched", "bytes_served", "requests"}
-    assert set(now) == {"tiers", "since", "hit_ratio", "bytes_saved", "process", *counts}
+    assert set(now) == {"node", "tiers", "since", "hit_ratio", "bytes_saved", "process", *counts}
     assert set(now["process"]) == counts
     assert set(now["tiers"]) == {"memory", "ssd"}
     assert now["tiers"]["ssd"]["objects"] == 1

@@ -68,7 +68,9 @@ def test_real_output_is_what_the_schema_says(site: Site, command: str) -> None:
         site.json("pin", "/data/a")
     if command == "unmount":
         site.json("mount", "/more", "other")
-    with running_node(site) if command == "top" else nullcontext():
+    if command == "status":  # also without one
+        validator.validate(site.json("status"))
+    with running_node(site) if command in ("top", "status") else nullcontext():
         for code, arguments in CALLS[command]:
             documents = site.lines(*arguments, code=code)
             assert documents
@@ -77,15 +79,15 @@ def test_real_output_is_what_the_schema_says(site: Site, command: str) -> None:
 
 
 @contextmanager
-def running_node(site: Site) -> Generator[None]:
-    """A node of this site, while inside."""
+def running_node(site: Site) -> Generator[int]:
+    """A node of this site, while inside; its process."""
     node = subprocess.Popen(
         site.command("node"), stderr=subprocess.PIPE, cwd=site.root, env=site.env
     )
     assert node.stderr is not None
     try:
         assert b"serving" in node.stderr.readline()
-        yield
+        yield node.pid
     finally:
         node.terminate()
         node.wait(30)

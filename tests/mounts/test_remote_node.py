@@ -157,7 +157,7 @@ def test_the_command_line_asks_a_node(port: int, tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_a_node_without_one_is_refused() -> None:
-    with pytest.raises(ConfigError, match="names no node"):
+    with pytest.raises(ConfigError, match="none is named"):
         HeadraceFileSystem(token="x" * 20, skip_instance_cache=True)
 
 

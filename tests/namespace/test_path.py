@@ -103,6 +103,10 @@ def test_a_host_in_the_url_is_refused_with_the_url_that_was_meant() -> None:
     with pytest.raises(InvalidPath, match=r"headrace:///lake/a") as caught:
         path("headrace://lake/a")
     assert "'lake'" in caught.value.message
+    with pytest.raises(
+        InvalidPath, match=r"the node h:7070.*--node h:7070 /lake/a; .*node='h:7070'"
+    ):
+        path("headrace://h:7070/lake/a")
 
 
 TEXTS = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -78,7 +79,7 @@ class Answers:
             case m.AskMounts():
                 return m.Mounts([v.told_mount(mount) for mount in service.mounts()]), None
             case m.AskStatus():
-                return m.ToldStatus(service.status()), None
+                return m.ToldStatus(service.status(), os.getpid()), None
             case m.AskTotals():
                 return m.ToldTotals(service.totals()), None
             case m.AskNode():

@@ -39,6 +39,7 @@ MOST_CONNECTIONS = 16_384
 STATUS_SECONDS = 10.0
 #: The first descriptor that systemd hands over (sd_listen_fds(3)).
 _FIRST_HANDED = 3
+_OTHER_NODE = "look at it with: headrace top; a second one needs another [node] socket"
 _OTHER_SOCKET = "name another one, in a folder that is there and that the node may write to"
 
 
@@ -101,7 +102,7 @@ class Node:
             except NotOurs as error:
                 raise ConfigError(f"[node] socket: {error}", hint=_OTHER_SOCKET) from None
             except FileExistsError as error:
-                raise NodeRunsAlready(str(error)) from None
+                raise NodeRunsAlready(str(error), hint=_OTHER_NODE) from None
             except OSError as error:
                 raise ConfigError(
                     f"[node] socket: the node cannot listen at {socket_file}: "

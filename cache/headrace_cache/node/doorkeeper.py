@@ -52,7 +52,10 @@ class Doorkeeper:
             )
         if hello.fingerprint != self._fingerprint:
             self._refusals.note("another configuration", peer)
-            raise ConfigError("the node serves another configuration")
+            raise ConfigError(
+                "the node serves another configuration",
+                hint="start it anew with this one, or name another [node] socket in this",
+            )
 
     def nonsense(self, error: ValueError, peer: Peer) -> ConfigError:
         """What is said to a request that makes no sense. The log is told neither the request nor

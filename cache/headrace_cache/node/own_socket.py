@@ -93,8 +93,11 @@ def _require_room(path: Path) -> None:
     """Looked at before the lock is made, which would stay beside what is not ours. Raises
     NotOurs where something else is there, and OSError for a name that is too long."""
     with short_name(path) as name:
-        if len(os.fsencode(name)) >= ADDRESS_BYTES:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        room = ADDRESS_BYTES - 1 - len(os.fsencode(name))
+        if room < 0:
+            most = len(os.fsencode(path.name)) + room
+            said = f"the file's own name is too long: it may have {most} bytes"
+            raise OSError(errno.ENAMETOOLONG, said)
     with suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise NotOurs(f"{path} is no socket: it is not the node's to remove")

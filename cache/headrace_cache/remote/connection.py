@@ -148,7 +148,9 @@ class NodeConnection:
         raise StoreAnswerWrong(f"the node answers {type(answer).__name__} to {request!r}")
 
     def _silent(self) -> NodeSilent:
-        hint = f"look at process {self._process}: it may be stopped"
+        # 0 is a process of another container, 1 is systemd, which has begun to listen for the node.
+        which = f"process {self._process}" if self._process > 1 else "the node's process"
+        hint = f"look at {which}: it may be stopped"
         return NodeSilent(f"the node at {self._file} does not answer", hint)
 
     def open(self, path: bytes, max_age: float | None, ahead: list[bytes]) -> m.Opened:

@@ -14,10 +14,10 @@ from headrace_cache.access import NodeAddress
 from headrace_cache.wire import changes as c
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import routes
-from headrace_cache.wire.values import error_of, version_of
+from headrace_cache.wire.certificates import client_context, show
+from headrace_cache.wire.values import error_of, path_of, version_of
 from headrace_namespace.clock import Clock
 from headrace_namespace.errors import (
-    ConfigError,
     HeadraceError,
     StoreAnswerWrong,
     StoreTimeout,
@@ -26,6 +26,8 @@ from headrace_namespace.errors import (
 from headrace_namespace.http_pool import CutShort, HttpPool, PoolHints
 from headrace_namespace.http_upload import Upload
 from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.naming import at_node
+from headrace_namespace.path import NamespacePath
 
 Answer = TypeVar("Answer", bound=c.Answered)
 _T = TypeVar("_T")
@@ -47,6 +49,7 @@ _HINTS = PoolHints(
     no_tls="a node without TLS is reached with tls = false, on loopback alone",
     no_http="check the port; a node with TLS is not reached with tls = false",
     busy="the node may be too slow for so many readers",
+    broke="so hangs up a node that ends, or that wants to see another certificate of its client",
 )
 _PLAIN_HINTS = replace(_HINTS, broke="a node with TLS is not reached with tls = false")
 
@@ -91,6 +94,7 @@ class HttpNodeClient:
     def ask(self, request: c.Asked, kind: type[Answer]) -> Answer:
         """The node's answer. Raises what it answers with, and StoreUnavailable."""
         body = c.encode(request)
+        path = getattr(request, "path", None)
 
         def take(response: http.client.HTTPResponse) -> Answer:
             told = c.answered_of(_message(response))
@@ -98,14 +102,18 @@ class HttpNodeClient:
                 raise StoreAnswerWrong(f"{self.where} answers with another message than asked for")
             return told
 
-        return self.exchange(
-            "POST",
-            routes.ASK,
-            {"Content-Type": routes.MESSAGE_TYPE},
-            take,
-            body=memoryview(body),
-            repeatable=not isinstance(request, c.Changing),
-        )
+        try:
+            return self.exchange(
+                "POST",
+                routes.ASK,
+                {"Content-Type": routes.MESSAGE_TYPE},
+                take,
+                body=memoryview(body),
+                repeatable=not isinstance(request, c.Changing),
+            )
+        except HeadraceError as error:
+            self.named(error, None if path is None else path_of(path))
+            raise
 
     def listed(self, request: m.List) -> Iterator[m.Listed]:
         """The parts of a listing, as they come; the connection is free when this ends."""
@@ -199,9 +207,15 @@ class HttpNodeClient:
             error = StoreUnavailable(f"{self.where} answers {response.status}")
         if response.status == 503:
             raise Refused(error)
-        if response.status == 401 and self.address.token is None:
+        if response.status == 401 and self.address.token is None and error.hint:
             error.hint = "give a token: token_file, token_env or token"
         raise error
+
+    def named(self, error: HeadraceError, path: NamespacePath | None) -> HeadraceError:
+        """The same error, its path, or `path` where it has none, named as of this node."""
+        if path is not None and isinstance(error, OSError):  # others are of no object
+            error.at(path=path.text)
+        return at_node(error, self.address.authority)
 
     @property
     def where(self) -> str:
@@ -272,17 +286,8 @@ def _exactly(response: http.client.HTTPResponse, count: int) -> bytes:
 def _tls(address: NodeAddress) -> ssl.SSLContext | None:
     if address.endpoint.scheme != "https":
         return None
-    try:
-        context = ssl.create_default_context(cafile=address.ca)
-        context.set_alpn_protocols(["http/1.1"])
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"the ca {address.ca} cannot be used: {error}") from None
-    if address.certificate is not None:
-        try:
-            context.load_cert_chain(address.certificate, address.key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"the certificate {address.certificate} and key {address.key} cannot be used: "
-                f"{error}"
-            ) from None
+    context = client_context(address.ca)
+    context.set_alpn_protocols(["http/1.1"])
+    if address.certificate is not None and address.key is not None:
+        show(context, address.certificate, address.key, whose="this client")
     return context

@@ -17,7 +17,13 @@ from headrace_cache.wire import changes as c
 from headrace_cache.wire import messages as m
 from headrace_cache.wire import routes
 from headrace_cache.wire.values import path_of, told_path, version_of
-from headrace_namespace.errors import NotFound, StoreAnswerWrong, StoreUnavailable, VersionGone
+from headrace_namespace.errors import (
+    HeadraceError,
+    NotFound,
+    StoreAnswerWrong,
+    StoreUnavailable,
+    VersionGone,
+)
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
 
@@ -183,10 +189,10 @@ class HttpObject:
                     done += cut.count
                     cuts += cut.count < LEAST_CUT_BYTES
                     if cuts > MOST_CUTS:
-                        raise StoreUnavailable(
-                            f"{self._client.where} keeps breaking off its answers",
-                            path=self.path.text,
-                        ) from None
+                        broken = StoreUnavailable(
+                            f"{self._client.where} keeps breaking off its answers"
+                        )
+                        raise self._client.named(broken, self.path) from None
 
     def _get(self, start: int, stop: int, take: Callable[[http.client.HTTPResponse], _T]) -> _T:
         """What `take` makes of a range's bytes. Raises _Cut where they ended too early."""
@@ -201,8 +207,7 @@ class HttpObject:
                 or told.get("Content-Length") != str(stop - start)
             ):
                 raise StoreAnswerWrong(
-                    f"{self._client.where} answers with another range than was asked for",
-                    path=self.path.text,
+                    f"{self._client.where} answers with another range than was asked for"
                 )
             self._restricted = told.get(routes.RESTRICTED_HEADER) == "true"
             return take(response)
@@ -210,9 +215,13 @@ class HttpObject:
         try:
             return self._client.exchange("GET", self._target, headers, taken)
         except NotFound as error:
-            raise VersionGone(
+            gone = VersionGone(
                 f"{self.path} was deleted", path=self.path.text, hint="open it again"
-            ) from error
+            )
+            raise self._client.named(gone, self.path) from error
+        except HeadraceError as error:
+            self._client.named(error, self.path)
+            raise
 
 
 def _whole(count: int, response: http.client.HTTPResponse) -> bytes:

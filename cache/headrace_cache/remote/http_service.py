@@ -50,6 +50,11 @@ class HttpNodeService:
         """Whether it was not closed."""
         return not self._closed
 
+    @property
+    def authority(self) -> str:
+        """The node, `host:port`."""
+        return self._node.address.authority
+
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is."""
         asked = m.Stat(v.told_path(path), v.told_age(freshness))
@@ -65,8 +70,10 @@ class HttpNodeService:
                         given.add(told.path)
                         yield v.entry_of(told)
                 return
-            except StoreUnavailable as error:
-                if not given or error.answered or cuts == MOST_LISTING_CUTS:
+            except HeadraceError as error:
+                cut = isinstance(error, StoreUnavailable) and not error.answered
+                if not cut or not given or cuts == MOST_LISTING_CUTS:
+                    client.named(error, path)
                     raise
 
     def _listed(self, client: HttpNodeClient, path: NamespacePath) -> Iterator[ToldEntry]:
@@ -139,7 +146,7 @@ class HttpNodeService:
         client, wrong = self._client(), dict[NamespacePath, HeadraceError]()
         for request in c.deletions(paths):
             wrong |= c.wrong_of(client.ask(request, c.Wrong))
-        return wrong
+        return {path: client.named(error, path) for path, error in wrong.items()}
 
     def make_folder(
         self, path: NamespacePath, *, exist_ok: bool = False, like: NamespacePath | None = None
@@ -191,7 +198,8 @@ class HttpNodeService:
 
     def status(self) -> Status:
         """What the node holds and has done."""
-        return self._client().ask(m.AskStatus(), m.ToldStatus).status
+        told = self._client().ask(m.AskStatus(), m.ToldStatus)
+        return v.status_of(told, str(self._node.address.endpoint))
 
     def totals(self) -> Totals:
         """What all processes that share the node's cache folder have done."""

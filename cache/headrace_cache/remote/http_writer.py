@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from headrace_cache.remote.http_client import HttpNodeClient
 from headrace_cache.wire import routes
+from headrace_namespace.errors import HeadraceError
 from headrace_namespace.http_upload import Upload
 from headrace_namespace.identity import ObjectVersion
 from headrace_namespace.path import NamespacePath
@@ -105,6 +106,10 @@ class HttpWriter:
         """An error of it is the end of the writing."""
         try:
             return work()
+        except HeadraceError as error:
+            self._client.named(error, self.path)
+            self.abort()
+            raise
         except BaseException:
             self.abort()
             raise

@@ -92,6 +92,11 @@ class NodeService:
         """Whether it was not closed."""
         return not self._closed
 
+    @property
+    def authority(self) -> None:
+        """It is this host's tree."""
+        return None
+
     def stat(self, path: NamespacePath, freshness: Freshness | None = None) -> Entry:
         """What `path` is."""
         asked = m.Stat(v.told_path(path), v.told_age(freshness))
@@ -253,7 +258,7 @@ class NodeService:
         """What the node holds and has done."""
         self._tell_counts()
         told = self._asked(m.AskStatus(), m.ToldStatus)
-        return self.own().status() if told is None else told.status
+        return self.own().status() if told is None else v.status_of(told, str(self._file))
 
     def totals(self) -> Totals:
         """What all processes that share the cache folder have done."""

@@ -269,9 +269,11 @@ class Mounts(Message, tag=41):
 
 
 class ToldStatus(Message, tag=42):
-    """A `Status`."""
+    """A `Status`, and the process of the node whose it is, as it knows itself; None of one that
+    another host asks."""
 
     status: Status
+    process: int | None = None
 
 
 class ToldTotals(Message, tag=43):

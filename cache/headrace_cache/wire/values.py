@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import headrace_namespace.errors
 from headrace_cache.policy.explanation import PolicyExplanation
-from headrace_cache.service import Why
-from headrace_cache.wire.messages import Explained, Failed, ToldWhy
+from headrace_cache.service import AnsweringNode, Status, Why
+from headrace_cache.wire.messages import Explained, Failed, ToldStatus, ToldWhy
 from headrace_cache.wire.told import ToldEntry, ToldMount, ToldStanding, ToldVersion
 from headrace_namespace.entry import Entry
 from headrace_namespace.errors import HeadraceError
@@ -185,6 +187,11 @@ def why_of(told: ToldWhy) -> Why:
         told.pinned,
         tuple(told.purges),
     )
+
+
+def status_of(told: ToldStatus, address: str) -> Status:
+    """A node's status again, with where it was asked."""
+    return replace(told.status, node=AnsweringNode(address, told.process))
 
 
 def told_error(error: BaseException) -> Failed:

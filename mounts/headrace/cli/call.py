@@ -10,6 +10,8 @@ import click
 from headrace.cli.local_path import LOCAL_FILE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headrace_cache.service import CacheService
 
 _Command = TypeVar("_Command", bound="Callable[..., object] | click.Command")
@@ -33,16 +35,21 @@ class Call:
         """The tree and its cache. Raises ConfigError."""
         # Imported here, so that `--help` and `policy check` open no index and load no cipher.
         from headrace_mounts.connect import connect, connect_node
-        from headrace_mounts.settings import find_file
 
         if self.node is not None:
             self._connected = True
             self.set_up_logs()
             return connect_node(self.node, {}, self.config)
-        file = find_file(self.config, option="--config")
+        file = self.file()
         self._connected = True
         self.set_up_logs()
         return connect(file)
+
+    def file(self) -> Path:
+        """The configuration. Raises ConfigError."""
+        from headrace_mounts.settings import find_file
+
+        return find_file(self.config, option="--config")
 
     def refuse_node(self, instead: str) -> None:
         """For a command that asks no node of another host; `instead` says what it does, and what

@@ -10,6 +10,7 @@ import click
 
 from headrace.cli.call import Call
 from headrace.cli.exit_codes import MEANINGS
+from headrace.cli.failures import seen
 from headrace.cli.interrupts import remembered_interrupts
 
 
@@ -57,6 +58,7 @@ class Sectioned(click.Group):
             except Exception as error:
                 if interrupted():
                     raise _abort(ctx) from error
+                seen(error)  # here, where it is still known whether a node was asked
                 raise
             if interrupted():
                 raise _abort(ctx)

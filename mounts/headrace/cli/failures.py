@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import click
+
+from headrace.cli.call import Call
 from headrace.cli.exit_codes import DONE, FAILED, exit_code
 from headrace.cli.printing import escaped
 from headrace.cli.streams import complain
 from headrace_namespace.errors import HeadraceError
+from headrace_namespace.naming import at_node, naming
 from headrace_namespace.path import NamespacePath
 
 #: Named on stderr at most this often, so that a store that is down does not fill a terminal.
@@ -39,22 +42,25 @@ def shared_code(errors: Iterable[Exception]) -> int:
 
 def sentence(path: str, error: Exception) -> str:
     """What went wrong, on one line that names the path."""
-    said = str(error) or type(error).__name__
+    said = str(seen(error)) or type(error).__name__
     if not isinstance(error, HeadraceError | OSError):
         said = f"this is a fault in headrace: {type(error).__name__}: {error}"
-    return escaped(said if _names(said, path) else f"{path}: {said}")
+    return escaped(naming(path, said))
 
 
-def _names(said: str, path: str) -> bool:
-    """Whether the sentence names this path itself: not as the end of a store's own path, which
-    says nothing to who knows only the tree, nor as the beginning of another."""
-    whole = rf"(?<![^\s'\"(]){re.escape(path)}(?=$|[\s,;:)'\"]|\.(?:\s|$))"
-    return re.search(whole, said) is not None
+def seen(error: Exception) -> Exception:
+    """The same error, its path of the tree named as the user knows it: with the node that the
+    command asks by `--node`."""
+    context = click.get_current_context(silent=True)
+    call = context.find_object(Call) if context is not None else None
+    if call is not None and isinstance(error, HeadraceError):
+        return at_node(error, call.node)
+    return error
 
 
 def as_facts(failed: Iterable[Failure]) -> list[dict[str, str]]:
     """The failures for programs: `path`, `error` (its kind) and `message`."""
     return [
-        {"path": str(path), "error": type(error).__name__, "message": str(error)}
+        {"path": str(path), "error": type(error).__name__, "message": str(seen(error))}
         for path, error in failed
     ]

@@ -12,7 +12,7 @@ from headrace.cli.call import Call, json_option, pass_call
 from headrace.cli.commands import Described
 from headrace.cli.exit_codes import READING, WORKING
 from headrace.cli.failures import Failure, as_facts, tell_failures
-from headrace.cli.printing import print_facts, print_json, print_table, shown_time
+from headrace.cli.printing import counted, print_facts, print_json, print_table, shown_time
 from headrace.cli.progress import progress
 from headrace.cli.tree_path import TREE_PATH
 from headrace_namespace.errors import HeadraceError
@@ -171,7 +171,7 @@ def _each(
     if as_json:
         print_json({"objects": objects, "bytes": total, "failed": as_facts(failed)})
     else:
-        sys.stdout.write(f"{objects:,} objects, {format_bytes(total)} {word}\n")
+        sys.stdout.write(f"{counted(objects, 'object')}, {format_bytes(total)} {word}\n")
     return tell_failures(failed, failures)
 
 

@@ -42,7 +42,7 @@ def node(call: Call, check: bool) -> None:
     from headrace_mounts.connect import check_node, open_node
 
     if check:
-        complain(f"node: answers at {check_node(call.config)}")
+        complain(f"node: answers at {check_node(call.file())}")
         return
     form = call.set_up_logs()
     tell = _unsaid if form == "json" else complain  # there each line is the log's
@@ -54,7 +54,7 @@ def node(call: Call, check: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     manager = ServiceManager(os.environ)
-    running = open_node(call.config)
+    running = open_node(call.file())
     try:
         where = str(running.socket_file)
         if running.door is not None:

@@ -39,6 +39,11 @@ def print_facts(facts: Mapping[str, object]) -> None:
         sys.stdout.write(f"{name.ljust(width)}  {escaped(str(value))}\n")
 
 
+def counted(number: int, noun: str) -> str:
+    """How many there are: `1 object`, `2,000 objects`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def escaped(text: str) -> str:
     """The text on one line, whatever it holds: `\\n`, `\\x1b`, `\\udcff`, and `\\\\` for itself.
 

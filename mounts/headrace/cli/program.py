@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -116,7 +117,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(_sentence(error), error if debug else None)
         return exit_code(error)
     except OSError as error:
-        complain(str(error), error if debug else None)
+        full = " (raise ulimit -n)" if error.errno == errno.EMFILE else ""
+        complain(f"{error}{full}", error if debug else None)
         return FAILED
     except Exception as error:
         said = f"this is a fault in headrace: {type(error).__name__}: {error}"

@@ -47,11 +47,12 @@ def _object(
     first: Mapping[str, Schema] | None = None,
     *,
     optional: tuple[str, ...] = (),
+    null: bool = False,
     **more: Schema,
 ) -> Schema:
     keys = {**(first or {}), **more}
     return {
-        "type": "object",
+        "type": ["object", "null"] if null else "object",
         "description": meaning,
         "properties": keys,
         "required": [key for key in keys if key not in optional],
@@ -206,13 +207,19 @@ _OF_COMMANDS: Mapping[str, Schema] = {
     "status": _object(
         "one document",
         {
+            "node": _object(
+                "the node that answered; null: a cache of the command's own",
+                address=_text("its socket on this host, or its URL"),
+                process=_count("its process, as it knows itself; null: on another host", null=True),
+                null=True,
+            ),
             "tiers": _object("by tier", optional=("memory", "ssd"), memory=_TIER, ssd=_TIER),
             "since": _number("since when all processes are counted (epoch)", null=True),
             **_COUNTS,
         },
         hit_ratio=_number("hits of all reads, 0 to 1; null before the first", null=True),
         bytes_saved=_count("bytes served that needed no fetch"),
-        process=_object("the same of this process alone", _COUNTS),
+        process=_object("the same of the cache that answered alone, since it began", _COUNTS),
     ),
     "top": _object(
         "one look a line",

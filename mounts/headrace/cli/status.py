@@ -15,7 +15,7 @@ from headrace.cli.printing import print_facts, print_json, print_table, shown_ti
 from headrace_namespace.units import format_bytes
 
 if TYPE_CHECKING:
-    from headrace_cache.service import Status, Totals
+    from headrace_cache.service import AnsweringNode, Status, Totals
 
 #: The tiers, nearest first; one that is not there is off.
 TIERS = ("memory", "ssd")
@@ -34,7 +34,7 @@ _COUNTS = ("hits", "misses", "bytes_fetched", "bytes_served", "requests")
 @json_option
 @pass_call
 def status(call: Call, as_json: bool) -> None:
-    """Show how full the tiers are, and what the cache has saved.
+    """Show whose cache answers, how full it is, and what it has saved.
 
     Hits, bytes and requests are those of all processes that share the cache folder. The memory
     tier is the node's; without a node it is this process's own, so here it is empty.
@@ -47,6 +47,7 @@ def status(call: Call, as_json: bool) -> None:
     if as_json:
         print_json(
             {
+                "node": dataclasses.asdict(now.node) if now.node else None,
                 "tiers": {name: dataclasses.asdict(tier) for name, tier in tiers.items()},
                 "since": totals.since,
                 **_counts(totals),
@@ -75,6 +76,7 @@ def status(call: Call, as_json: bool) -> None:
     sys.stdout.write("\n")
     print_facts(
         {
+            "answered by": _answered(call, now.node),
             "since": shown_time(totals.since),
             "hit ratio": "-" if ratio is None else f"{ratio:.1%}",
             "served": format_bytes(totals.bytes_served),
@@ -91,6 +93,16 @@ def status(call: Call, as_json: bool) -> None:
     if requests:
         sys.stdout.write("\n")
         print_table(("mount", "operation", "requests"), requests, right="--r")
+
+
+def _answered(call: Call, node: AnsweringNode | None) -> str:
+    """Whose cache has answered, and where it is this process's own, why."""
+    from headrace_mounts.connect import why_by_itself
+
+    if node is None:
+        return f"a cache of this process: {why_by_itself(call.config)}"
+    process = "" if node.process is None else f", process {node.process}"
+    return f"the node at {node.address}{process}"
 
 
 def hit_ratio(hits: int, misses: int) -> float | None:

@@ -15,7 +15,7 @@ from headrace.cli.commands import Described
 from headrace.cli.each import each
 from headrace.cli.exit_codes import DONE, FAILED, READING
 from headrace.cli.failures import sentence, shared_code
-from headrace.cli.printing import escaped, print_json
+from headrace.cli.printing import counted, escaped, print_json
 from headrace.cli.reading import by_name, shown_name
 from headrace.cli.streams import complain
 from headrace.cli.tree_path import TREE_PATH
@@ -76,7 +76,7 @@ def tree(call: Call, path: str, depth: int | None, as_json: bool) -> int:
         below.append(lines.below_last if is_last else lines.below_middle)
         folders += entry.is_folder
         objects += not entry.is_folder
-    sys.stdout.write(f"\n{folders:,} folders, {objects:,} objects\n")
+    sys.stdout.write(f"\n{counted(folders, 'folder')}, {counted(objects, 'object')}\n")
     return walk.code()
 
 

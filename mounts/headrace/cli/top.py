@@ -64,7 +64,7 @@ def top(call: Call, interval: float, count: int | None, sort: str, as_json: bool
 
     call.refuse_node("top shows the one of this host: run it there, or read that node's /metrics")
     call.set_up_logs()
-    watch = watch_node(call.config)
+    watch = watch_node(call.file())
     try:
         first = watch.look()  # without a node there is nothing to show
         live = sys.stdout.isatty() and not as_json

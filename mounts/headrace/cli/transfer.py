@@ -183,7 +183,7 @@ def _put_all(
         return
     local = Path(source)
     if local.is_dir() and not recursive:
-        tally.fail(local, IsFolder(f"{source} is a folder", hint="give -r", path=source))
+        tally.fail(local, IsFolder(f"{source} is a folder", hint="give -r"))
         return
     many.run(
         partial(_put_file, service, name, path.below(relative), exclusive, many, tally, note)
@@ -203,7 +203,7 @@ def _put_file(
     try:
         file = file_name.open("rb")
     except FileNotFoundError:
-        missing = NotFound(f"there is no file {file_name} on this machine", path=str(file_name))
+        missing = NotFound(f"there is no file {file_name} on this machine")
         tally.fail(file_name, missing)
         return
     except OSError as error:

@@ -14,7 +14,7 @@ from headrace.cli.commands import Described
 from headrace.cli.exit_codes import WORKING
 from headrace.cli.failures import as_facts, tell_failures
 from headrace.cli.local_path import LOCAL_FILE
-from headrace.cli.printing import print_json
+from headrace.cli.printing import counted, print_json
 from headrace.cli.progress import progress
 from headrace.cli.tree_path import TREE_PATH
 from headrace_namespace.clock import SystemClock
@@ -99,7 +99,7 @@ def warm(
         )
     else:
         sys.stdout.write(
-            f"{done.objects:,} objects, {format_bytes(done.bytes)} are warm; "
+            f"{counted(done.objects, 'object')}, {format_bytes(done.bytes)} are warm; "
             f"{format_bytes(done.bytes_fetched)} fetched in {seconds:.1f} s\n"
         )
         for reason, count in done.skipped.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headrace.cli.exit_codes import DONE
 from headrace.cli.failures import Failure, as_facts, tell_failures
-from headrace.cli.printing import print_json
+from headrace.cli.printing import counted, print_json
 from headrace.cli.progress import Note, progress
 from headrace_namespace.clock import SystemClock
 from headrace_namespace.path import NamespacePath
@@ -72,6 +72,7 @@ def working(word: str, as_json: bool) -> Generator[tuple[Tally, Note]]:
         )
     elif tally.objects > 1 or sys.stdout.isatty():
         sys.stdout.write(
-            f"{tally.objects:,} objects, {format_bytes(tally.bytes)} {word} in {seconds:.1f} s\n"
+            f"{counted(tally.objects, 'object')}, {format_bytes(tally.bytes)} {word} "
+            f"in {seconds:.1f} s\n"
         )
     tally.code = tell_failures(tally.failed, tally.failures)

@@ -110,3 +110,39 @@ def test_systemds_socket_is_taken(world: World, tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stderr.close()
     assert where.exists()  # it is systemd's
+
+
+def test_a_node_that_may_open_few_files_says_so(world: World) -> None:
+    few = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    words = ["-m", "headrace", "--config", str(world.file), "node"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", few, *words], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process.stderr as said:
+        assert "may have 200 files open" in said.readline()
+        assert "node: serving at" in said.readline()
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("words", [("node",), ("node", "--check"), ("top",), ("ls", "/")])
+def test_without_a_configuration_the_option_is_named(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "headrace.toml").write_text("")
+    environ = {key: value for key, value in os.environ.items() if key != "HEADRACE_CONFIG"}
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environ | {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "none")},
+        check=False,
+    )
+    if "there is no configuration" in done.stderr:  # this system may have one
+        assert done.returncode == 2
+        assert "to use it, give --config headrace.toml" in done.stderr

@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_made_turns_the_tier_off(
     assert loaded(tier, page, 4) is None
     assert tier.usage() == TierUsage(0, 0, 0)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "set [cache] folder to a writable one, or ssd = 0" in caplog.text
+    assert "set [cache] folder and key_file to writable ones, or ssd = 0" in caplog.text
 
 
 def test_a_closed_tier_allows_nothing(world: SsdWorld) -> None:

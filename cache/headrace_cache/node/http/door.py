@@ -11,6 +11,7 @@ import concurrent.futures
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -277,9 +278,11 @@ def _listening(access: HttpAccess) -> socket.socket:
     try:
         return socket.create_server((access.host, access.port), family=family, backlog=BACKLOG)
     except OSError as error:
-        where = f"{access.host}:{access.port}"
+        where, number = f"{access.host}:{access.port}", error.errno or 0
+        # The kernel's own words: Python adds the address once more.
+        said = os.strerror(number) if number > 0 else error.strerror or error
         raise ConfigError(
-            f"the node cannot listen at {where}: {error.strerror or error}",
+            f"[node.http] listen: the node cannot listen at {where}: {said}",
             hint="another program may have the port"
             if error.errno == errno.EADDRINUSE
             else "listen at a name or an address of this host, or at 0.0.0.0",

@@ -9,7 +9,8 @@ from typing import cast
 
 from headrace_cache.access import HttpAccess, KnownClient, token_digest
 from headrace_cache.policy.audience import ANONYMOUS
-from headrace_namespace.errors import ConfigError, CredentialsRefused
+from headrace_cache.wire.certificates import require, show
+from headrace_namespace.errors import CredentialsRefused
 
 #: Who is admitted where no client is named.
 EVERYBODY = KnownClient("", None, None, ANONYMOUS)
@@ -37,6 +38,8 @@ class Guard:
             for each in self._clients:
                 if each.token is None and each.certificate_name in names:
                     return each
+            if not self._tokens:
+                raise CredentialsRefused("the certificate that was shown is of no client here")
             raise CredentialsRefused("no token was shown", hint="this node wants a bearer token")
         kind, _, token = authorization.partition(" ")
         shown = token_digest(token.strip())
@@ -70,17 +73,7 @@ def server_tls(access: HttpAccess) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(access.certificate, access.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"the node's certificate {access.certificate} and key {access.key} cannot be used: "
-            f"{error}"
-        ) from None
+    show(context, access.certificate, access.key, whose="the node")
     if access.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_verify_locations(access.client_ca)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"client_ca {access.client_ca} cannot be used: {error}") from None
+        require(context, access.client_ca)
     return context

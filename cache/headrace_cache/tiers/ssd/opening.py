@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -47,11 +48,9 @@ def open_ssd_tier(
         load_or_make_key(key_file, folder)
         return SsdTier(folder, limits, KeyFile(key_file, folder), clock or SystemClock())
     except (FolderUnusable, IndexFault, OSError) as error:
-        _log.warning(
-            "the SSD tier in %s is off: %s; set [cache] folder to a writable one, or ssd = 0",
-            folder,
-            error,
-        )
+        full = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+        then = "raise ulimit -n" if full else "set [cache] folder and key_file to writable ones"
+        _log.warning("the SSD tier in %s is off: %s; %s, or ssd = 0", folder, error, then)
         return OffTier(f"{error}" if _holds_something(folder) else None)
 
 

@@ -217,3 +217,17 @@ def test_clients_show_certificates(
     certificate, key = impostor.issue("etl", "etl.example.org")
     with pytest.raises((AccessRefused, StoreUnavailable)):
         size(certificate=str(certificate), key=str(key))
+
+
+def test_where_certificates_alone_count_nobody_is_asked_for_a_token(
+    world: HttpWorld, authority: Authority
+) -> None:
+    by_name = '[[node.client]]\nname = "etl"\ncertificate_name = "etl"\n'
+    over_tls(world, authority, f'client_ca = "{authority.file}"\n', by_name)
+    certificate, key = authority.issue("stranger")
+    shown = {"certificate": str(certificate), "key": str(key)}
+    with pytest.raises(CredentialsRefused, match="is of no client here") as caught:
+        world.remote(given(authority, **shown)).stat(path("a"))
+    assert "token" not in str(caught.value)
+    with pytest.raises((AccessRefused, StoreUnavailable), match="certificate of its client"):
+        world.remote(given(authority)).stat(path("a"))
