@@ -43,7 +43,8 @@ class Answers:
         match request:
             case m.Open(path, max_age, closed, ahead):
                 self._close(session, closed)
-                return self._open(session, v.path_of(path), v.freshness_of(max_age), ahead)
+                kept = [each for each in closed if each.kept]
+                return self._open(session, v.path_of(path), v.freshness_of(max_age), ahead, kept)
             case m.Bring(handle, start, stop):
                 return self._bring(session, handle, start, stop)
             case m.ReadPast(handle, start, stop):
@@ -103,14 +104,18 @@ class Answers:
             self._long_pasts.release()
 
     def _close(self, session: Session[Who], closed: Sequence[m.Closed]) -> None:
+        hits = served = 0
         for each in closed:
             if each.kept:
-                session.service.reader().count(each.hits, each.served)
+                hits += each.hits
+                served += each.served
                 continue
             opened = session.close(each.handle)
             if opened is not None:
                 opened.count(each.hits, each.served)
                 opened.close()
+        if hits or served:
+            session.service.reader().count(hits, served)
 
     def _open(
         self,
@@ -118,6 +123,7 @@ class Answers:
         path: NamespacePath,
         freshness: Freshness | None,
         ahead: Sequence[bytes],
+        kept: Sequence[m.Closed],
     ) -> tuple[m.Answer, Lent]:
         # Before the policy is asked: what changes after it is seen by the client at its first read.
         edition, changes, lent = self._bulletin.edition, self._bulletin.changes, Lent()
@@ -128,12 +134,13 @@ class Answers:
             told.append(self._told(session, opened, standing, lent))
             for other in self._opened_ahead(session, ahead, lent):
                 told.append(other)
+            renewed = [_renewed(session, opened, each) for each in kept[: m.MOST_RENEWED]]
         except BaseException:
             session.unlend(lent)
             for each in told:
                 session.close(each.handle)
             raise
-        return m.Opened(edition, changes, told[0], told[1:]), lent
+        return m.Opened(edition, changes, told[0], told[1:], renewed), lent
 
     def _opened_ahead(
         self, session: Session[Who], paths: Sequence[bytes], lent: Lent
@@ -203,3 +210,18 @@ class Answers:
         else:
             session.put_listing(listing, entries)
         return m.Listed(listing, told)
+
+
+def _renewed(session: Session[Who], opened: OpenObject, kept: m.Closed) -> float:
+    """For how many seconds a handle's path may be opened again by it; 0: not without asking."""
+    other = session.known(kept.handle)
+    # Another mount's is not looked at: a store that stalls holds up none but who asks for it.
+    if other is None or other.mount is not opened.mount:
+        return 0.0
+    if kept.hits or kept.served:
+        other.opened_again()
+    with suppress(HeadraceError):  # what is wrong with it, its own open will tell
+        standing = other.standing()
+        if standing is not None and not standing.once:
+            return standing.seconds
+    return 0.0

@@ -116,6 +116,10 @@ class Session(Generic[Who]):
             raise ValueError(f"there is no handle {handle}")
         return found
 
+    def known(self, handle: int) -> OpenObject | None:
+        """What a handle stands for; None where it stands for nothing."""
+        return self._handles.get(handle)
+
     def close(self, handle: int) -> OpenObject | None:
         """Forget a handle; what it stood for."""
         with self._lock:

@@ -16,6 +16,7 @@ from headrace_cache.reading.pinned import Pinned
 from headrace_cache.reading.prefetch import ReadAhead
 from headrace_cache.reading.reader import Reader
 from headrace_namespace.identity import ObjectVersion
+from headrace_namespace.mount_table import Mount
 from headrace_namespace.path import NamespacePath
 from headrace_namespace.standing import Standing
 
@@ -69,10 +70,7 @@ class OpenObject:
         self._ahead: ReadAhead | None = None
         #: The extent that is read now. Where the first is in memory whole, opening is a use of it.
         self._span: Span | None = None
-        first = held.spans.get(0)
-        if first is not None and first.complete:
-            first.extent.uses += 1
-            self._span = first
+        self.opened_again()
         self._private: tuple[int, bytes] = (0, b"")
         self._hits = 0
         self._served: int = 0
@@ -82,6 +80,11 @@ class OpenObject:
     def path(self) -> NamespacePath:
         """The path it was opened by."""
         return self._pinned.path
+
+    @property
+    def mount(self) -> Mount:
+        """The mount that answered for its path when it was opened."""
+        return self._pinned.mount
 
     @property
     def version(self) -> ObjectVersion:
@@ -207,6 +210,13 @@ class OpenObject:
     def standing(self) -> Standing | None:
         """For how long its path may be opened again without asking."""
         return self._reader.standing(self._pinned)
+
+    def opened_again(self) -> None:
+        """A borrower opened it once more by the same handle."""
+        first = self._held.spans.get(0)
+        if first is not None and first.complete:
+            first.extent.uses += 1
+            self._span = first
 
     def count(self, hits: int, served: int) -> None:
         """What a borrower read by himself, as he says: it only ever adds."""

@@ -153,10 +153,12 @@ class NodeConnection:
         hint = f"look at {which}: it may be stopped"
         return NodeSilent(f"the node at {self._file} does not answer", hint)
 
-    def open(self, path: bytes, max_age: float | None, ahead: list[bytes]) -> m.Opened:
-        """Open an object, and others with it; what was closed before is let go of. Raises as
-        `ask`."""
-        return self.ask(m.Open(path, max_age, self._take_closed(), ahead), m.Opened)
+    def open(
+        self, path: bytes, max_age: float | None, ahead: list[bytes], kept: Sequence[m.Closed] = ()
+    ) -> m.Opened:
+        """Open an object, and others with it; what was closed before is let go of, and what is
+        `kept` may stand on. Raises as `ask`."""
+        return self.ask(m.Open(path, max_age, [*self._take_closed(), *kept], ahead), m.Opened)
 
     def forget_handle(self, handle: int, hits: int, served: int) -> None:
         """Let go of a handle with the next open, or with `tell_closed`. It takes no lock and asks

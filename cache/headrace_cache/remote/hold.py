@@ -129,6 +129,12 @@ class Hold:
         self.hits = 0
         self.served = 0
 
+    def kept(self) -> m.Closed:
+        """What its readers read by themselves, to be told; the handle is kept."""
+        told = m.Closed(self.handle, self.hits, self.served, kept=True)
+        self.hits = self.served = 0
+        return told
+
     def __del__(self) -> None:
         # It takes no lock, and asks nobody: the next open tells.
         if hasattr(self, "served"):

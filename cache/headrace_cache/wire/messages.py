@@ -63,8 +63,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
 
 
 class Closed(Message):
-    """What a handle's reader read by himself (reads that hit, and bytes); and whether he keeps the
-    handle, or has let go of it."""
+    """What a handle's reader read by himself (reads that hit, and bytes) since this was told last;
+    and whether he keeps the handle, or has let go of it."""
 
     handle: int
     hits: Count
@@ -74,7 +74,8 @@ class Closed(Message):
 
 class Open(Message, tag=6):
     """Open an object, and let go of others, which costs no message of its own: -> Opened. `ahead`
-    are objects that are likely to be opened next."""
+    are objects that are likely to be opened next; those of `closed` that are kept were open before,
+    and it is asked for how long they may be opened again."""
 
     path: bytes
     max_age: float | None
@@ -224,12 +225,15 @@ class Listed(Message, tag=36):
 
 class Opened(Message, tag=37):
     """What was asked for, and those of `ahead` that no remote store had to be asked for, each to be
-    opened by its standing. `edition` and `changes` are the bulletin's, from before."""
+    opened by its standing. `edition` and `changes` are the bulletin's, from before. `renewed` is
+    for how many seconds each handle that was kept may be opened by again as it was told, in their
+    order; 0: not without asking."""
 
     edition: int
     changes: int
     asked: ToldOpen
     ahead: list[ToldOpen]
+    renewed: list[float] = []
 
 
 class Brought(Message, tag=38):
@@ -347,6 +351,8 @@ LEAST_PAST_BYTES = 64 << 10
 MOST_LISTED_BYTES = 64 << 10
 #: Objects of one `Open` beside the one that is asked for.
 MOST_AHEAD = 192
+#: Handles of one `Open` that are to stand on: a millisecond or two of the node.
+MOST_RENEWED = 192
 
 _encoder = msgspec.msgpack.Encoder()
 _requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)

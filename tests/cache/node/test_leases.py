@@ -14,36 +14,14 @@ import pytest
 
 from headrace_cache.remote import leases
 from headrace_cache.remote.node_object import NodeObject
-from headrace_cache.remote.node_service import NodeService
 from headrace_mounts.settings import declare_mount
 from headrace_namespace.errors import PolicyDenied, VersionGone
 from headrace_namespace.freshness import CHECK
 from headrace_namespace.standing import Standing
-from tests.cache.node.conftest import World, path, whole
+from tests.cache.node.conftest import World, on_s3, opened, path, whole
 from tests.conftest import Bucket
 
 FOR_EVER = 1e9
-
-
-def opened(client: NodeService, name: str) -> bytes:
-    """What an open and a read give."""
-    one = client.open(path(name))
-    try:
-        return whole(one)
-    finally:
-        one.close()
-
-
-def on_s3(
-    world: World, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, freshness: str = "check"
-) -> None:
-    """The world's mount is the bucket."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", bucket.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", bucket.secret_key)
-    world.write_config(freshness=freshness)
-    text = world.file.read_text().replace('url = "data"', f'url = "s3://{bucket.name}"')
-    options = f'[mount.options]\nendpoint_url = "{bucket.endpoint}"\nregion = "us-east-1"\n[cache]'
-    world.file.write_text(text.replace("[cache]", options, 1))
 
 
 @pytest.fixture
@@ -256,9 +234,7 @@ def test_what_stands_once_is_taken_by_one(world: World) -> None:
     for _ in range(50):
         taken.clear()
         numbers = connection.bulletin.numbers
-        lease = leases._Lease(  # pyright: ignore[reportPrivateUsage]
-            hold, Standing(FOR_EVER, once=True), numbers[2], FOR_EVER * 10
-        )
+        lease = leases.Lease(hold, Standing(FOR_EVER, once=True), numbers[2], FOR_EVER * 10)
         table["/data/a"] = lease
         threads = [threading.Thread(target=take) for _ in range(8)]
         for thread in threads:
@@ -311,9 +287,7 @@ def test_nothing_stands_of_a_node_whose_heart_stands_still(world: World) -> None
     assert hold is not None
     hold.edition = 0
     table = leases.Leases(memoryview(beats), clock=lambda: now[0])
-    lease = leases._Lease(  # pyright: ignore[reportPrivateUsage]
-        hold, Standing(FOR_EVER), 0, FOR_EVER
-    )
+    lease = leases.Lease(hold, Standing(FOR_EVER), 0, FOR_EVER)
     for now[0] in (0.0, 4.0):
         table._leases["/data/a"] = lease  # pyright: ignore[reportPrivateUsage]
         assert table.take("/data/a") is hold

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace_cache.tiers.ssd.tier import QUIET_SECONDS
-from headrace_mounts import connect
-from headrace_mounts.settings import load_settings
 from tests.cache.node.conftest import MIB, World, path, whole
 from tests.fakes.clock import ManualClock
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> ManualClock:
-    """That of the nodes of this process."""
-    clock = ManualClock(time.time())
-    by_it = functools.partial(load_settings, clock=clock)
-    monkeypatch.setattr(connect, "load_settings", by_it)
-    return clock
 
 
 @pytest.fixture
