@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -29,6 +30,7 @@ from headrace_cache.node.http.exchange import Exchange, Stalled, refusal
 from headrace_cache.node.http.guard import EVERYBODY, Guard, certificate_names, server_tls
 from headrace_cache.node.http.opened import OpenObjects
 from headrace_cache.node.http.routing import Routing
+from headrace_cache.node.http.whole import WholeAnswer
 from headrace_cache.wire import routes
 from headrace_namespace.errors import (
     ConfigError,
@@ -43,6 +45,9 @@ _log = logging.getLogger(__name__)
 BACKLOG = 512
 #: What the thread of the loop has to end in, once nothing is under way.
 JOIN_SECONDS = 5.0
+#: Hosts that requests have named of which it is remembered whether they are this one: its clients
+#: know it by a few names.
+MOST_HOSTS = 16
 #: The loop closes sockets in its own time, after they were let go of.
 CLOSING_SECONDS = 0.05
 
@@ -148,6 +153,8 @@ class HttpDoor:
         answer = await self._answer(request)
         self.answered += 1
         try:
+            if isinstance(answer, WholeAnswer) and answer.leaves_at_once(request):
+                return answer
             async with asyncio.timeout(bounds.STALLED_SECONDS):
                 await answer.prepare(request)
                 await answer.write_eof()
@@ -262,6 +269,7 @@ def _place(error: BaseException) -> str:
     return f"{steps[0].filename}:{steps[0].lineno}" if steps else "an unknown place"
 
 
+@lru_cache(MOST_HOSTS)
 def _is_local(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     if name.lower() == "localhost":
