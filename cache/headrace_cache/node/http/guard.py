@@ -15,6 +15,21 @@ from headrace_namespace.errors import ConfigError, CredentialsRefused
 EVERYBODY = KnownClient("", None, None, ANONYMOUS)
 
 
+class Outdated(Exception):
+    """Who is known by a connection's certificate must show it anew: others judge it now."""
+
+
+class DoorTls(ssl.SSLContext):
+    """How the door shows itself, and by which authorities it judges what clients show."""
+
+    #: Their file, as it was read; empty where clients show nothing.
+    authorities: bytes = b""
+
+    def trusts_as(self, other: DoorTls | None) -> bool:
+        """Whether who was believed by the one would be by the other."""
+        return other is self or (other is not None and other.authorities == self.authorities)
+
+
 class Guard:
     """Tells who a request is from."""
 
@@ -63,11 +78,11 @@ def certificate_names(shown: object) -> frozenset[str]:
     return frozenset(names)
 
 
-def server_tls(access: HttpAccess) -> ssl.SSLContext | None:
+def server_tls(access: HttpAccess) -> DoorTls | None:
     """How the door shows itself, and whom it wants to see. Raises ConfigError."""
     if access.certificate is None or access.key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = DoorTls(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
@@ -80,6 +95,7 @@ def server_tls(access: HttpAccess) -> ssl.SSLContext | None:
     if access.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         try:
+            context.authorities = access.client_ca.read_bytes()
             context.load_verify_locations(access.client_ca)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"client_ca {access.client_ca} cannot be used: {error}") from None
