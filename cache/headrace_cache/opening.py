@@ -121,7 +121,7 @@ def open_node(
     policy: PolicySource | None,
     context: BackendContext,
     identity: NodeIdentity,
-    access: HttpAccess | None = None,
+    access: Callable[[], HttpAccess] | None = None,
 ) -> Node:
     """A cache over these mounts that other processes of this host use, serving already; by
     `access` those of other hosts too. Raises ConfigError, also for its socket, and OSError."""
@@ -158,6 +158,7 @@ def open_node(
             served=identity.served,
             clock=context.clock,
             open_door=_door_for(service, access, identity.release),
+            read_access=access,
         )
     except BaseException as error:
         service.close()
@@ -186,7 +187,7 @@ def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheServic
 
 
 def _door_for(
-    service: LocalService, access: HttpAccess | None, release: Callable[[], str]
+    service: LocalService, access: Callable[[], HttpAccess] | None, release: Callable[[], str]
 ) -> Callable[[Callable[[], str]], HttpDoor] | None:
     if access is None:
         return None
@@ -197,8 +198,9 @@ def _door_for(
             f"[node.http] needs what is not installed here: {error.name}",
             hint="pip install 'headrace[http]'",
         ) from error
+    admitted = access()
     return lambda metrics: HttpDoor(
-        service=service, access=access, release=release(), metrics=metrics
+        service=service, access=admitted, release=release(), metrics=metrics
     )
 
 

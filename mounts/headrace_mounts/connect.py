@@ -9,6 +9,7 @@ holds what the house otherwise has none of: a table for the whole process.
 from __future__ import annotations
 
 import atexit
+import functools
 import hashlib
 import os
 import threading
@@ -100,7 +101,7 @@ def open_node(config: Config = None) -> Node:
         settings.policy,
         settings.context,
         _identity(settings),
-        None if http is None else http.access(settings.context.environ),
+        None if http is None else functools.partial(http.access, settings.context.environ),
     )
 
 

@@ -25,14 +25,13 @@ from headrace_namespace.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
+from headrace_namespace.http_answer import HttpAnswer
+from headrace_namespace.http_request import Request
 
 #: How long a request may wait for one of the connections: several large ranges' time.
 WAIT_SECONDS = 60.0
 #: What is read off an unwanted answer to keep its connection; beyond, a new one is cheaper.
 DRAIN_BYTES = 64 << 10
-
-#: What is sent at once: the time allowed is for each such piece, not for a whole body.
-SEND_BYTES = 1 << 20
 
 #: How a server shows that it closed a connection while it was idle.
 _CLOSED_IDLE = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
@@ -53,15 +52,6 @@ class PoolHints:
 
 class CutShort(ConnectionError):
     """The request did not leave whole, so that nobody can have acted on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: memoryview | None
-    repeatable: bool
 
 
 class HttpPool:
@@ -117,7 +107,7 @@ class HttpPool:
                 hint=self._hints.busy,
             )
         try:
-            request = _Request(method, target, headers, body, repeatable)
+            request = Request(method, target, headers, body, repeatable)
             connection, response, whole = self._send(request)
             try:
                 yield response
@@ -151,7 +141,7 @@ class HttpPool:
         self._pid = os.getpid()
 
     def _send(
-        self, request: _Request
+        self, request: Request
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse, bool]:
         connection = self._idle_connection()
         if connection is not None:
@@ -211,7 +201,7 @@ class HttpPool:
         with suppress(OSError, http.client.HTTPException):
             if not response.isclosed():
                 response.read(DRAIN_BYTES)
-        # http.client drops the socket itself where the server wants the connection closed.
+        # The socket was dropped already where the server wants the connection closed.
         usable = response.isclosed() and connection.sock is not None
         if usable:
             with self._lock:
@@ -262,24 +252,28 @@ class HttpPool:
         )
 
 
-def _ask(
-    connection: http.client.HTTPConnection, request: _Request
-) -> tuple[http.client.HTTPResponse, bool]:
+def _ask(connection: http.client.HTTPConnection, request: Request) -> tuple[HttpAnswer, bool]:
     """The answer, and whether the request left whole: a server may refuse a body half-way."""
-    connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
-    for name, value in request.headers.items():
-        connection.putheader(name, value)
     try:
-        connection.endheaders()
-        if request.body is not None:
-            for start in range(0, len(request.body), SEND_BYTES):
-                connection.send(request.body[start : start + SEND_BYTES])
+        request.send(connection.sock)
     except _CLOSED_IDLE as error:
         try:
-            return connection.getresponse(), False  # its reason may have come before it hung up
+            return _answer(connection, request), False  # its reason may have come first
         except (OSError, http.client.HTTPException):
             raise CutShort(str(error)) from error
-    return connection.getresponse(), True
+    return _answer(connection, request), True
+
+
+def _answer(connection: http.client.HTTPConnection, request: Request) -> HttpAnswer:
+    answer = HttpAnswer(connection.sock, method=request.method)
+    try:
+        answer.begin()
+    except BaseException:
+        answer.close()
+        raise
+    if answer.will_close:
+        connection.close()  # the answer holds the socket until it was read
+    return answer
 
 
 def _hang_up(connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:

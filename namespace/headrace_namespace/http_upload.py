@@ -6,7 +6,8 @@ import http.client
 from collections.abc import Mapping
 from contextlib import suppress
 
-from headrace_namespace.http_pool import SEND_BYTES, HttpPool
+from headrace_namespace.http_pool import HttpPool
+from headrace_namespace.http_request import SEND_BYTES
 
 
 class Upload:

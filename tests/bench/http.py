@@ -1,13 +1,13 @@
 """Reading through a node over HTTP beside a bare socket that sends the same bytes, all of it warm.
 
-`python -m tests.bench.http [MB]`. One long read, the node's CPU time for it, and reads of 4 KiB in
-any order; the bare socket is another process that sends its memory whole, as fast as a kernel does.
+`python -m tests.bench.http [MB]`. One long read, and the node's CPU time for it; the bare socket is
+another process that sends its memory whole, as fast as a kernel does. Then the small ranges of
+`http_small.py`.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -18,8 +18,10 @@ from pathlib import Path
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import connect_node, disconnect_all
 from headrace_namespace.path import NamespacePath
+from tests.bench import http_small
+from tests.bench.http_small import cpu_seconds
 
-ROUNDS, READS = 7, 3000
+ROUNDS = 7
 OBJECT = NamespacePath("/data/object")
 
 _SENDER = """
@@ -62,7 +64,7 @@ def main(megabytes: int = 256) -> None:
             bare = socket.create_connection(("127.0.0.1", int(sender.stdout.readline())))
             with bare:
                 _long(service, bare, megabytes << 20, node.pid)
-            _short(service, megabytes << 20, node.pid)
+            http_small.main(service, OBJECT, file, int(port), node.pid)
             disconnect_all()
         finally:
             for process in (node, sender):
@@ -92,10 +94,10 @@ def _long(service: CacheService, bare: socket.socket, size: int, node: int) -> N
         begun = time.perf_counter()
         received()
         best["bare"] = min(best["bare"], time.perf_counter() - begun)
-        before, begun = _cpu_seconds(node), time.perf_counter()
+        before, begun = cpu_seconds(node), time.perf_counter()
         opened.read_into(0, view)
         best["node"] = min(best["node"], time.perf_counter() - begun)
-        cpu += _cpu_seconds(node) - before
+        cpu += cpu_seconds(node) - before
     gib = size / 2**30
     print(
         f"one read of {size >> 20} MiB: bare socket {gib / best['bare']:.2f} GiB/s, node "
@@ -103,26 +105,6 @@ def _long(service: CacheService, bare: socket.socket, size: int, node: int) -> N
         f"{cpu / gib / ROUNDS:.2f} CPU s per GiB"
     )
     opened.close()
-
-
-def _short(service: CacheService, size: int, node: int) -> None:
-    opened = service.open(OBJECT)
-    places = [random.randrange(size - 4096) for _ in range(READS)]
-    opened.read_at(places[0], places[0] + 4096)
-    before, begun = _cpu_seconds(node), time.perf_counter()
-    for place in places:
-        opened.read_at(place, place + 4096)
-    taken, cpu = time.perf_counter() - begun, _cpu_seconds(node) - before
-    print(
-        f"{READS} reads of 4 KiB by one thread: {READS / taken:.0f} a second, "
-        f"{taken / READS * 1e6:.0f} µs each, of which the node's CPU {cpu / READS * 1e6:.0f} µs"
-    )
-    opened.close()
-
-
-def _cpu_seconds(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def test_the_node_tells_systemd_what_the_unit_waits_for() -> None:
     service = unit("headrace-node.service")["Service"]
     assert (service["Type"], service["ExecStart"].split()[-1]) == ("notify", "node")
     assert int(service["WatchdogSec"]) > 1
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"  # docs/node.md, Renewing
     assert "ListenSequentialPacket" in unit("headrace-node.socket")["Socket"]
 
 

@@ -28,6 +28,7 @@ from headrace_namespace.units import format_bytes
 _log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from headrace_cache.access import HttpAccess
     from headrace_cache.node.http.door import HttpDoor
 
 #: Connections that may wait to be taken: as many as come between two looks of the node's threads.
@@ -85,11 +86,13 @@ class Node:
         served: Audience,
         clock: Clock,
         open_door: Callable[[Callable[[], str]], HttpDoor] | None = None,
+        read_access: Callable[[], HttpAccess] | None = None,
     ) -> None:
         """Begins to serve at `socket_file`, or on a socket that was `handed` over, its own user,
         root, and whom `served` admits (NOBODY: no others); and other hosts by `open_door`,
-        which is given what says `/metrics`. Raises NodeRunsAlready where one is there, and
-        ConfigError where there is no place for its socket."""
+        which is given what says `/metrics`; `read_access` reads anew whom that admits. Raises
+        NodeRunsAlready where one is there, and ConfigError where there is no place for its
+        socket."""
         _log.info("the node begins", extra={"release": release, "pid": os.getpid()})
         self._service = service
         self._bulletin = bulletin
@@ -126,6 +129,7 @@ class Node:
         )
         recalls.server = gauges.server = self.server
         self._gauges = gauges
+        self._read_access = read_access
         #: Where other hosts come in; None where they do not.
         self.door: HttpDoor | None = None
         try:
@@ -154,6 +158,18 @@ class Node:
 
     def _metrics(self) -> str:
         return self.exposition()[0].decode()
+
+    def renew(self) -> None:
+        """Read tokens and certificates of the door anew. Where they cannot be used, those before
+        stay in force, and the log says so."""
+        if self.door is None or self._read_access is None:
+            return
+        try:
+            self.door.renew(self._read_access())
+        except ConfigError as error:
+            _log.warning("the tokens and certificates before stay in force: %s", error)
+        else:
+            _log.info("tokens and certificates were read anew")
 
     def close(self) -> None:
         """Take no more requests, answer those under way, and let go of everything."""

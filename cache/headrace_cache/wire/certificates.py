@@ -43,11 +43,14 @@ def client_context(ca: Path | None) -> ssl.SSLContext:
         raise ConfigError(f"the ca {ca} cannot be used: {_said(error)}") from None
 
 
-def require(context: ssl.SSLContext, client_ca: Path) -> None:
-    """Let a node want to see a certificate of one of these authorities. Raises ConfigError."""
+def require(context: ssl.SSLContext, client_ca: Path) -> bytes:
+    """Let a node want to see a certificate of one of these authorities; their file, as it was
+    before it was loaded. Raises ConfigError."""
     context.verify_mode = ssl.CERT_REQUIRED
     try:
+        content = client_ca.read_bytes()
         context.load_verify_locations(client_ca)
+        return content
     except OSError as error:
         raise ConfigError(f"the client_ca {client_ca} cannot be used: {_said(error)}") from None
 

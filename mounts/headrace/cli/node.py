@@ -30,7 +30,8 @@ def node(call: Call, check: bool) -> None:
 
     It serves the jobs of its configuration, and stays in the foreground until SIGTERM or Ctrl-C,
     answers what is under way, and ends. Jobs find it by its socket when they connect; without it
-    each has a cache of its own. With a [node.http] it serves jobs of other hosts too. Under systemd
+    each has a cache of its own. With a [node.http] it serves jobs of other hosts too, and takes
+    renewed tokens and certificates of these on SIGHUP, where it has no terminal. Under systemd
     it says when it is ready (Type=notify), tells the watchdog that it lives, and takes the socket
     that systemd listens on. For other supervisors, --check asks a running node of this
     configuration for a sign of life.
@@ -46,13 +47,18 @@ def node(call: Call, check: bool) -> None:
         return
     form = call.set_up_logs()
     tell = _unsaid if form == "json" else complain  # there each line is the log's
-    ended = threading.Event()
+    ended, renewing = threading.Event(), threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
         ended.set()
 
+    def renew(number: int, frame: FrameType | None) -> None:
+        renewing.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
+    if not os.isatty(0):  # at a terminal it says that this is gone
+        signal.signal(signal.SIGHUP, renew)
     manager = ServiceManager(os.environ)
     running = open_node(call.file())
     try:
@@ -65,6 +71,9 @@ def node(call: Call, check: bool) -> None:
         # Not for ever: a signal may be taken by another thread, and is seen when this one wakes.
         while not ended.wait(min(1.0, manager.watchdog_seconds or 1.0)):
             manager.tell("WATCHDOG=1")
+            if renewing.is_set():
+                renewing.clear()  # first: what changes meanwhile is read once more
+                running.renew()
             if manager.listens and time.monotonic() >= status_from:
                 manager.tell(f"STATUS={status_line(running.facts())}")
                 status_from = time.monotonic() + STATUS_SECONDS

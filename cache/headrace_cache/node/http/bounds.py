@@ -22,7 +22,7 @@ MOST_SCRAPES = 4
 #: Objects that one client writes at once, of those that take more than one part; a quarter of what
 #: the node writes at once (`MOST_WRITERS` of `writing/writer.py`).
 MOST_WRITERS_OF_A_CLIENT = 16
-#: Objects kept open for the next range of their readers, a kilobyte each.
+#: Objects kept open for the next range of their readers, 1.5 KB each.
 MOST_OPEN = 4096
 #: How long one is kept that nobody reads.
 OPEN_SECONDS = 300.0

@@ -65,6 +65,8 @@ class Connections(web.Server):
     def __init__(self, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         """`answer` is asked for each request. For the loop's thread, in its loop."""
         super().__init__(answer)
+        #: By what new connections are agreed on; None without TLS.
+        self.tls: ssl.SSLContext | None = None
         self._loop = asyncio.get_running_loop()
         self._count = 0
         self._opening: set[asyncio.Task[None]] = set()
@@ -84,7 +86,7 @@ class Connections(web.Server):
             auto_decompress=False,
         )
 
-    async def accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def accept(self, listener: socket.socket) -> None:
         """Take connections until cancelled."""
         listener.setblocking(False)
         while True:
@@ -95,10 +97,10 @@ class Connections(web.Server):
                 await asyncio.sleep(bounds.ACCEPT_AGAIN_SECONDS)
                 continue
             if self._count >= bounds.MOST_CONNECTIONS:
-                _turn_away(taken, None if tls else _FULL)
+                _turn_away(taken, None if self.tls else _FULL)
                 continue
             self._count += 1
-            task = self._loop.create_task(self._open(taken, tls))
+            task = self._loop.create_task(self._open(taken, self.tls))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 

@@ -30,6 +30,22 @@ class Busy(Exception):
     """As many requests as may be are under way: nothing was done, and asking again can help."""
 
 
+class _UnderWay:
+    """A request while it is counted: each passes here, and a generator would cost it much more."""
+
+    __slots__ = ("_client", "_crowd")
+
+    def __init__(self, crowd: Crowd, client: str) -> None:
+        self._crowd = crowd
+        self._client = client
+
+    def __enter__(self) -> None:
+        self._crowd.begin(self._client)
+
+    def __exit__(self, *error: object) -> None:
+        self._crowd.end(self._client)
+
+
 class Crowd:
     """Counts requests, and runs what blocks."""
 
@@ -48,21 +64,24 @@ class Crowd:
         #: Requests under way now.
         self.size = 0
 
-    @contextmanager
-    def request(self, client: str) -> Generator[None]:
-        """One more request of a client. Raises Busy."""
+    def request(self, client: str) -> _UnderWay:
+        """One more request of a client, within a `with`. Raises Busy."""
         if self.size >= MOST_REQUESTS or self._requests[client] >= MOST_REQUESTS_OF_A_CLIENT:
             raise Busy("the node has as many requests as it takes")
+        return _UnderWay(self, client)
+
+    def begin(self, client: str) -> None:
+        """A request of a client is under way."""
         self.size += 1
         self._requests[client] += 1
         self._empty.clear()
-        try:
-            yield
-        finally:
-            self.size -= 1
-            self._requests[client] -= 1
-            if not self.size:
-                self._empty.set()
+
+    def end(self, client: str) -> None:
+        """It was answered."""
+        self.size -= 1
+        self._requests[client] -= 1
+        if not self.size:
+            self._empty.set()
 
     @contextmanager
     def writer(self, client: str) -> Generator[None]:

@@ -13,11 +13,11 @@ import ipaddress
 import logging
 import os
 import socket
-import ssl
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 
 from aiohttp import web
 
@@ -27,9 +27,17 @@ from headrace_cache.node.http import bounds
 from headrace_cache.node.http.connections import Connections
 from headrace_cache.node.http.crowd import Busy, Crowd
 from headrace_cache.node.http.exchange import Exchange, Stalled, refusal
-from headrace_cache.node.http.guard import EVERYBODY, Guard, certificate_names, server_tls
+from headrace_cache.node.http.guard import (
+    EVERYBODY,
+    DoorTls,
+    Guard,
+    Outdated,
+    certificate_names,
+    server_tls,
+)
 from headrace_cache.node.http.opened import OpenObjects
 from headrace_cache.node.http.routing import Routing
+from headrace_cache.node.http.whole import WholeAnswer
 from headrace_cache.wire import routes
 from headrace_namespace.errors import (
     ConfigError,
@@ -44,6 +52,9 @@ _log = logging.getLogger(__name__)
 BACKLOG = 512
 #: What the thread of the loop has to end in, once nothing is under way.
 JOIN_SECONDS = 5.0
+#: Hosts that requests have named of which it is remembered whether they are this one: its clients
+#: know it by a few names.
+MOST_HOSTS = 16
 #: The loop closes sockets in its own time, after they were let go of.
 CLOSING_SECONDS = 0.05
 
@@ -75,20 +86,33 @@ class HttpDoor:
         #: Requests answered, whatever the answer.
         self.answered = 0
         self._refusals_from = 0.0
-        tls = server_tls(access)
+        self._tls = server_tls(access)
         listener = _listening(access)
         #: The port that it listens at, and the URL of that; others may have another name for it.
         self.port: int = listener.getsockname()[1]
         host = f"[{access.host}]" if ":" in access.host else access.host
-        self.url = f"{'http' if tls is None else 'https'}://{host}:{self.port}"
+        self.url = f"{'http' if self._tls is None else 'https'}://{host}:{self.port}"
         self._begun: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(listener, tls), name="headrace-http", daemon=True
+            target=self._run, args=(listener,), name="headrace-http", daemon=True
         )
         self._thread.start()
         self._begun.result()
+
+    def renew(self, access: HttpAccess) -> None:
+        """Admit by these tokens, certificates and authorities from now on, also by connections that
+        are open. Clients and address are those of the start. Raises ConfigError where they cannot
+        be used; then those before stay in force."""
+        guard, tls = Guard(access.clients), server_tls(access)
+
+        def take() -> None:
+            self._guard, self._tls = guard, tls
+            self._connections.tls = tls
+
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(take)
 
     def close(self) -> None:
         """Take no more requests, wait a while for those under way, and end every connection."""
@@ -96,10 +120,10 @@ class HttpDoor:
             self._loop.call_soon_threadsafe(self._end.set)
             self._thread.join(bounds.DRAIN_SECONDS + JOIN_SECONDS)
 
-    def _run(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def _run(self, listener: socket.socket) -> None:
         try:
             asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._serve(listener, tls))
+            self._loop.run_until_complete(self._serve(listener))
         except Exception as error:
             if not self._begun.done():
                 self._begun.set_exception(error)
@@ -109,14 +133,15 @@ class HttpDoor:
             self._loop.close()
             listener.close()
 
-    async def _serve(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _serve(self, listener: socket.socket) -> None:
         self._crowd = Crowd()
         self._objects = OpenObjects(time.monotonic)
         self._routing = Routing(self._objects)
-        connections = Connections(self._handle)
+        connections = self._connections = Connections(self._handle)
+        connections.tls = self._tls
         self._loop.set_exception_handler(_note_fault)
         tasks = [
-            self._loop.create_task(connections.accept(listener, tls)),
+            self._loop.create_task(connections.accept(listener)),
             self._loop.create_task(self._end_old()),
         ]
         self._begun.set_result(None)
@@ -149,6 +174,8 @@ class HttpDoor:
         answer = await self._answer(request)
         self.answered += 1
         try:
+            if isinstance(answer, WholeAnswer) and answer.leaves_at_once(request):
+                return answer
             async with asyncio.timeout(bounds.STALLED_SECONDS):
                 await answer.prepare(request)
                 await answer.write_eof()
@@ -177,6 +204,10 @@ class HttpDoor:
             return answer
         except ConfigError as error:
             return refusal(request, error, self._headers, 426)
+        except Outdated as error:
+            answer = self._busy(request, str(error))
+            answer.force_close()
+            return answer
         try:
             with self._crowd.request(exchange.client.name):
                 if target == routes.METRICS and request.method == "GET" and self._metrics:
@@ -216,8 +247,11 @@ class HttpDoor:
             raise routes.other_protocol(self._release, routes.HTTP_PROTOCOL, client, spoken)
 
     def _known(self, request: web.BaseRequest) -> Exchange:
-        """Who asks. Raises CredentialsRefused."""
+        """Who asks. Raises CredentialsRefused, Outdated."""
         transport = request.transport
+        agreed: object = None if transport is None else transport.get_extra_info("sslcontext")
+        if isinstance(agreed, DoorTls) and not agreed.trusts_as(self._tls):
+            raise Outdated("the node has other authorities now: connect anew")
         shown: object = None if transport is None else transport.get_extra_info("peercert")
         if self._guard.admits_everybody and not _is_local(request.headers.get("Host", "")):
             # A page in a browser of this host may have a name of its own lead here.
@@ -263,6 +297,7 @@ def _place(error: BaseException) -> str:
     return f"{steps[0].filename}:{steps[0].lineno}" if steps else "an unknown place"
 
 
+@lru_cache(MOST_HOSTS)
 def _is_local(host: str) -> bool:
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     if name.lower() == "localhost":

@@ -44,18 +44,12 @@ class Exchange:
     headers: dict[str, str]
     #: Whether a part of the answer may have gone out: from then on nothing may but the rest of it.
     begun: bool = False
-    #: The path of the mount that its work may wait for.
-    mount: str | None = None
-
-    def about(self, path: NamespacePath) -> None:
-        """Its work is for this path, whose store it may wait for."""
-        with suppress(HeadraceError):  # the answer will say what is wrong
-            mount = self.service.mount_of(path)
-            self.mount = None if mount is None else mount.path.text
+    #: The path that its work is for, whose store it may wait for.
+    about: NamespacePath | None = None
 
     async def on_thread(self, blocking: Callable[[], Answer]) -> Answer:
         """What blocking work answers, without a word to the client meanwhile."""
-        return await self.crowd.on_thread(self.client.name, self.mount, blocking)
+        return await self.crowd.on_thread(self.client.name, self._mount(), blocking)
 
     async def work(self, blocking: Callable[[], Answer]) -> Answer:
         """What blocking work answers. While it takes long, a headrace client is told that the node
@@ -75,6 +69,15 @@ class Exchange:
         transport = self.request.transport
         if not self.begun and transport is not None and self.request.version >= HttpVersion11:
             transport.write(_CONTINUE)
+
+    def _mount(self) -> str | None:
+        """The path of the mount that its work may wait for."""
+        if self.about is None:
+            return None
+        with suppress(HeadraceError):  # the answer will say what is wrong
+            mount = self.service.mount_of(self.about)
+            return None if mount is None else mount.path.text
+        return None
 
     async def begin(self, response: web.StreamResponse) -> None:
         """The answer's headers go out, and what it sends after them."""

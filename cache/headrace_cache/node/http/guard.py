@@ -16,6 +16,21 @@ from headrace_namespace.errors import CredentialsRefused
 EVERYBODY = KnownClient("", None, None, ANONYMOUS)
 
 
+class Outdated(Exception):
+    """Who is known by a connection's certificate must show it anew: others judge it now."""
+
+
+class DoorTls(ssl.SSLContext):
+    """How the door shows itself, and by which authorities it judges what clients show."""
+
+    #: Their file, as it was read; empty where clients show nothing.
+    authorities: bytes = b""
+
+    def trusts_as(self, other: DoorTls | None) -> bool:
+        """Whether who was believed by the one would be by the other."""
+        return other is self or (other is not None and other.authorities == self.authorities)
+
+
 class Guard:
     """Tells who a request is from."""
 
@@ -66,14 +81,14 @@ def certificate_names(shown: object) -> frozenset[str]:
     return frozenset(names)
 
 
-def server_tls(access: HttpAccess) -> ssl.SSLContext | None:
+def server_tls(access: HttpAccess) -> DoorTls | None:
     """How the door shows itself, and whom it wants to see. Raises ConfigError."""
     if access.certificate is None or access.key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = DoorTls(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     show(context, access.certificate, access.key, whose="the node")
     if access.client_ca is not None:
-        require(context, access.client_ca)
+        context.authorities = require(context, access.client_ca)
     return context

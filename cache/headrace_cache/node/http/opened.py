@@ -24,7 +24,15 @@ class _Key(NamedTuple):
 class Held:
     """An object kept open, and how many requests read it now."""
 
-    __slots__ = ("etag", "gone", "object", "readers", "since")
+    __slots__ = (
+        "etag",
+        "gone",
+        "lines",
+        "lines_restricted",
+        "object",
+        "readers",
+        "since",
+    )
 
     def __init__(self, opened: OpenObject, etag: str, now: float) -> None:
         self.object = opened
@@ -32,6 +40,9 @@ class Held:
         self.readers = 0
         self.since = now
         self.gone = False
+        #: What answers tell of it, once one has, and whether it was restricted then (`facts.py`).
+        self.lines: bytes | None = None
+        self.lines_restricted = False
 
 
 class OpenObjects:

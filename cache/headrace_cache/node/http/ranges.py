@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
@@ -16,6 +17,18 @@ class ByteRange:
     start: int
     stop: int
     partial: bool
+
+    @property
+    def status(self) -> HTTPStatus:
+        """What an answer with it is called."""
+        return HTTPStatus.PARTIAL_CONTENT if self.partial else HTTPStatus.OK
+
+    def headers(self, size: int) -> dict[str, str]:
+        """The headers that are about the range, of an object of `size` bytes."""
+        told = {"Content-Length": str(self.stop - self.start)}
+        if self.partial:
+            told["Content-Range"] = f"bytes {self.start}-{self.stop - 1}/{size}"
+        return told
 
 
 def byte_range(header: str | None, size: int) -> ByteRange | None:

@@ -33,7 +33,7 @@ class Routing:
             return await self._ask(exchange) if method == "POST" else _not_so(exchange, "POST")
         if target == routes.TREE or target.startswith(routes.TREE + "/"):
             path = routes.path_in(target)
-            exchange.about(path)
+            exchange.about = path
             if method in ("GET", "HEAD"):
                 return await tree.read(exchange, self._objects, path)
             if method == "PUT":
@@ -51,9 +51,7 @@ class Routing:
             if len(asked) > c.MOST_ASKED_BYTES:
                 raise ValueError(f"a message has at most {c.MOST_ASKED_BYTES} bytes")
         request = c.asked_of(asked)
-        path = asked_for(request)
-        if path is not None:
-            exchange.about(path)
+        exchange.about = asked_for(request)
         if isinstance(request, m.List):
             return await self._list(exchange, request)
         told = await exchange.work(lambda: answer(exchange.service, request))

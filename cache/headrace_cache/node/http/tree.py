@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from email.utils import formatdate
 from functools import partial
 from urllib.parse import unquote
 
@@ -13,8 +12,10 @@ from aiohttp import web
 from headrace_cache.node.http.asking import now, version_of
 from headrace_cache.node.http.bounds import SLICE_BYTES
 from headrace_cache.node.http.exchange import Exchange
+from headrace_cache.node.http.facts import facts_of, lines_of
 from headrace_cache.node.http.opened import Held, OpenObjects
-from headrace_cache.node.http.ranges import byte_range, matches, one_tag, tags
+from headrace_cache.node.http.ranges import ByteRange, byte_range, matches, one_tag, tags
+from headrace_cache.node.http.whole import WholeAnswer, header_lines
 from headrace_cache.reading.open_object import OpenObject
 from headrace_cache.service import OpenWriter
 from headrace_cache.wire import routes
@@ -60,29 +61,28 @@ async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
     if not opened.stands:
         await exchange.work(opened.judge)
     size = opened.version.size
-    headers = exchange.headers | _facts(opened, held.etag)
     if matches(request.headers.get("If-None-Match"), held.etag):
-        return web.Response(status=304, headers=headers)
+        return web.Response(status=304, headers=exchange.headers | facts_of(held))
     if_range = request.headers.get("If-Range")
     asked = request.headers.get("Range")
     if if_range is not None and if_range.strip() != f'"{held.etag}"':
         asked = None
     wanted = byte_range(asked, size)
     if wanted is None:
-        headers["Content-Range"] = f"bytes */{size}"
+        headers = exchange.headers | facts_of(held) | {"Content-Range": f"bytes */{size}"}
         return web.Response(status=416, headers=headers, text=f"the object has {size} bytes\n")
     start, stop = wanted.start, wanted.stop
-    if wanted.partial:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    status = 206 if wanted.partial else 200
-    headers["Content-Length"] = str(stop - start)
     if request.method == "HEAD":
-        return web.Response(status=status, headers=headers)
+        return web.Response(status=wanted.status, headers=_headers(exchange, held, wanted))
     # Before the answer begins: what is wrong with it can be told by then.
     piece = await _piece(exchange, opened, start, stop) if start < stop else b""
     if stop - start <= COPIED_BYTES and len(piece) == stop - start:
-        return web.Response(status=status, headers=headers, body=bytes(piece))
-    response = web.StreamResponse(status=status, headers=headers)
+        if not WholeAnswer.fits(request):
+            headers = _headers(exchange, held, wanted)
+            return web.Response(status=wanted.status, headers=headers, body=bytes(piece))
+        lines = lines_of(held, exchange.headers) + header_lines(wanted.headers(size))
+        return WholeAnswer(wanted.status, lines, piece)
+    response = web.StreamResponse(status=wanted.status, headers=_headers(exchange, held, wanted))
     await exchange.begin(response)
     while True:
         await exchange.send(response, piece)
@@ -95,6 +95,10 @@ async def _read(exchange: Exchange, held: Held) -> web.StreamResponse:
             # The client sees that it is cut short, asks for the rest, and is told why. The log is
             # not: an error names what was asked for.
             raise exchange.hang_up(type(error).__name__) from error
+
+
+def _headers(exchange: Exchange, held: Held, wanted: ByteRange) -> dict[str, str]:
+    return exchange.headers | facts_of(held) | wanted.headers(held.object.version.size)
 
 
 async def _piece(
@@ -113,22 +117,6 @@ def _brought(opened: OpenObject, start: int, stop: int) -> memoryview | bytes:
     piece = bytearray(stop - start)
     opened.read_into(start, memoryview(piece))
     return bytes(piece)
-
-
-def _facts(opened: OpenObject, etag: str) -> dict[str, str]:
-    version = opened.version
-    headers = {
-        "ETag": f'"{etag}"',
-        "Accept-Ranges": "bytes",
-        "Content-Type": "application/octet-stream",
-        "X-Content-Type-Options": "nosniff",
-        routes.RESTRICTED_HEADER: "true" if opened.restricted else "false",
-        # Whoever passes it on keeps no copy that he may not have, and asks each time.
-        "Cache-Control": "no-store" if opened.restricted else "private, no-cache",
-    }
-    if version.mtime is not None:
-        headers["Last-Modified"] = formatdate(version.mtime, usegmt=True)
-    return headers
 
 
 @dataclass(frozen=True, slots=True)
