@@ -1,32 +1,29 @@
-"""Where this layer is put together, and nowhere else."""
+"""Where this layer is put together; what only a node needs, and who reaches one, beside this, in
+`node_opening.py`. And nowhere else."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from headrace_cache.access import HttpAccess, NodeAddress
-from headrace_cache.backing import most_descriptors, most_extents, raise_descriptors
+from headrace_cache.backing import most_extents
 from headrace_cache.eviction.s3_fifo import S3Fifo
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.extent_store import ExtentStore
 from headrace_cache.extents.page import PAGE_BYTES
 from headrace_cache.limits import CacheSettings, PolicySource
 from headrace_cache.local_service import LocalService, Parts
-from headrace_cache.policy.audience import Audience
 from headrace_cache.policy.company import Company
 from headrace_cache.policy.parsing import parse_policy
 from headrace_cache.policy.placement import Guarantee
 from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.purging import Purging
 from headrace_cache.policy.watch import Patrol, PolicyWatch
-from headrace_cache.principals import own_principal, unknown_names
+from headrace_cache.principals import own_principal
 from headrace_cache.reading.prefetch import WIDEST_WINDOW_BYTES
 from headrace_cache.reading.reader import Reader
 from headrace_cache.reading.single_flight import Flights
@@ -40,12 +37,6 @@ from headrace_cache.writing.staging import Staging
 from headrace_cache.writing.writer import Writer
 from headrace_namespace.clock import Clock
 from headrace_namespace.declaration import BackendContext, MountDeclaration
-from headrace_namespace.errors import (
-    AccessRefused,
-    ConfigError,
-    HeadraceError,
-    StoreUnavailable,
-)
 from headrace_namespace.metadata.ledger import (
     Book,
     Ledger,
@@ -58,36 +49,14 @@ from headrace_namespace.namespace import Namespace
 from headrace_namespace.offload import Offload
 from headrace_namespace.opening import open_namespace
 
-if TYPE_CHECKING:
-    from headrace_cache.node.daemon import Node
-    from headrace_cache.node.http.door import HttpDoor
-    from headrace_cache.remote.node_watch import NodeWatch
-
 _log = logging.getLogger(__name__)
 
 #: In the state folder: on which each process that shares it holds a lock.
 COMPANY_FILE = "in-use.lock"
-#: With fewer, a node has less than 256 connections and 200 extents.
-FEW_DESCRIPTORS = 1024
 #: Of the memory tier, how much may wait to be sealed: it cannot be given to others meanwhile.
 SEALING_SHARE = 0.25
 #: Of the memory tier, how much one reader may have fetched ahead.
 READ_AHEAD_SHARE = 0.125
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """Where this host's node is found, and what it and its clients must have in common."""
-
-    socket_file: Path
-    fingerprint: str
-    #: Whom the node serves beside its own user and root.
-    served: Audience
-    #: By which user, beside their own and root, clients let themselves be served; None for no
-    #: other.
-    user: int | None
-    #: Asked only where there is a node: it takes some milliseconds.
-    release: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,152 +81,9 @@ def open_service(
     """
     watch = PolicyWatch(policy, context.clock)
     answers = MemoryMetadata()
-    return LocalService(functools.partial(_build, tuple(mounts), cache, watch, answers, context))
-
-
-def open_node(
-    mounts: Sequence[MountDeclaration],
-    cache: CacheSettings,
-    policy: PolicySource | None,
-    context: BackendContext,
-    identity: NodeIdentity,
-    access: Callable[[], HttpAccess] | None = None,
-) -> Node:
-    """A cache over these mounts that other processes of this host use, serving already; by
-    `access` those of other hosts too. Raises ConfigError, also for its socket, and OSError."""
-    # Here, and not above: who has no node does not load what only a node needs (20 ms).
-    from headrace_cache.node.daemon import Node, NodeRunsAlready, Recalls, handed_socket
-    from headrace_cache.wire.bulletin import Bulletin
-
-    if sys.platform != "linux":
-        raise ConfigError("a node runs on Linux alone", hint="jobs work without one")
-    raise_descriptors()
-    if most_descriptors() < FEW_DESCRIPTORS:
-        _log.warning(
-            "this node may have %s files open, and so few connections and extents: raise ulimit -n",
-            most_descriptors(),
-        )
-    for name in unknown_names(identity.served):
-        _log.warning("[node] serves %s, whom this system does not know: he is not admitted", name)
-    watch = PolicyWatch(policy, context.clock)
-    recalls, bulletin = Recalls(), Bulletin()
-    sharing = Sharing(recalls.add, bulletin.publish, bulletin.publish_changes)
-    build = functools.partial(
-        _build, tuple(mounts), cache, watch, MemoryMetadata(), context, sharing
+    return LocalService(
+        functools.partial(built_parts, tuple(mounts), cache, watch, answers, context)
     )
-    service = LocalService(build)
-    try:
-        return Node(
-            service=service,
-            recalls=recalls,
-            bulletin=bulletin,
-            socket_file=identity.socket_file,
-            handed=handed_socket(context.environ),
-            fingerprint=identity.fingerprint,
-            release=identity.release(),
-            served=identity.served,
-            clock=context.clock,
-            open_door=_door_for(service, access, identity.release),
-            read_access=access,
-        )
-    except BaseException as error:
-        service.close()
-        bulletin.close()
-        if isinstance(error, NodeRunsAlready):
-            raise _as_it_answers(error, identity) from None
-        raise
-
-
-def _as_it_answers(error: ConfigError, identity: NodeIdentity) -> ConfigError:
-    """That a node runs already; and where it is one of another configuration, that."""
-    try:
-        check_node(identity)
-    except ConfigError as other:
-        return ConfigError(f"{error.message}: {other.message}", hint="name another [node] socket")
-    except (HeadraceError, OSError):
-        return error
-    return error
-
-
-def open_remote(address: NodeAddress, release: str, clock: Clock) -> CacheService:
-    """The cache of a node of another host; nobody is asked yet. Raises ConfigError."""
-    from headrace_cache.remote.http_service import HttpNodeService
-
-    return HttpNodeService(address, release, clock)
-
-
-def _door_for(
-    service: LocalService, access: Callable[[], HttpAccess] | None, release: Callable[[], str]
-) -> Callable[[Callable[[], str]], HttpDoor] | None:
-    if access is None:
-        return None
-    try:
-        from headrace_cache.node.http.door import HttpDoor
-    except ImportError as error:
-        raise ConfigError(
-            f"[node.http] needs what is not installed here: {error.name}",
-            hint="pip install 'headrace[http]'",
-        ) from error
-    admitted = access()
-    return lambda metrics: HttpDoor(
-        service=service, access=admitted, release=release(), metrics=metrics
-    )
-
-
-def open_by_node(
-    mounts: Sequence[MountDeclaration],
-    cache: CacheSettings,
-    policy: PolicySource | None,
-    context: BackendContext,
-    identity: NodeIdentity,
-) -> CacheService:
-    """The cache of this host's node where one runs that serves this configuration, else one of this
-    process. Raises ConfigError."""
-    own = functools.partial(open_service, mounts, cache, policy, context)
-    try:
-        if sys.platform != "linux" or not identity.socket_file.exists():
-            return own()
-    except OSError:  # somebody else's folder
-        return own()
-    from headrace_cache.remote.connection import NodeGone
-    from headrace_cache.remote.node_service import NodeService
-
-    try:
-        return NodeService(
-            identity.socket_file,
-            identity.release(),
-            identity.fingerprint,
-            own,
-            context.clock,
-            by_user=identity.user,
-            # As much as a cache of this process would take, where no node were there.
-            most_copied_bytes=cache.memory_bytes,
-        )
-    except (NodeGone, HeadraceError) as error:
-        # Who is refused would otherwise wonder why nothing is shared; the rest is as it may be.
-        level = logging.WARNING if isinstance(error, AccessRefused) else logging.INFO
-        _log.log(level, "using a cache of this process: %s", error)
-        return own()
-
-
-def check_node(identity: NodeIdentity) -> None:
-    """Begin a session with the node, and end it. Raises ConfigError where it serves another
-    configuration, and StoreUnavailable where none is there, or none that answers."""
-    from headrace_cache.remote.connection import NodeConnection, NodeGone
-
-    try:
-        NodeConnection(
-            identity.socket_file, identity.release(), identity.fingerprint, identity.user
-        ).close()
-    except NodeGone as error:
-        raise StoreUnavailable(str(error), hint=error.hint) from error
-
-
-def watch_node(identity: NodeIdentity) -> NodeWatch:
-    """The node of this host, to be looked at; it need not be there yet."""
-    from headrace_cache.remote.node_watch import NodeWatch
-
-    return NodeWatch(identity.socket_file, identity.release(), identity.fingerprint, identity.user)
 
 
 def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:
@@ -266,7 +92,7 @@ def check_policy(text: str, name: str) -> tuple[int, tuple[str, ...]]:
     return policy.epoch, tuple(rule.name for rule in policy.rules)
 
 
-def _build(
+def built_parts(
     mounts: Sequence[MountDeclaration],
     cache: CacheSettings,
     policy: PolicyWatch,
@@ -274,6 +100,7 @@ def _build(
     context: BackendContext,
     sharing: Sharing | None = None,
 ) -> Parts:
+    """All that a service is made of; `sharing` is of one that lends its memory."""
     counters = FetchCounters()
     launcher = Offload(1)
     own_folders = (str(cache.folder), str(cache.state_folder))

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace_cache import opening
-from headrace_cache.opening import NodeIdentity, open_by_node
+from headrace_cache import node_opening
+from headrace_cache.node_opening import NodeIdentity, open_by_node
 from headrace_cache.service import CacheService
 from headrace_mounts.settings import Settings, load_remote, load_settings
 from headrace_namespace.clock import SystemClock
@@ -84,7 +84,7 @@ def connect_node(node: str, given: Mapping[str, object], config: Config = None) 
     with _lock:
         service = _services.get(fingerprint)
         if service is None:
-            service = _services[fingerprint] = opening.open_remote(
+            service = _services[fingerprint] = node_opening.open_remote(
                 address, release(), SystemClock()
             )
         return service
@@ -95,7 +95,7 @@ def open_node(config: Config = None) -> Node:
     closed. It is no service of this process. Raises ConfigError, OSError."""
     settings = load_settings(config)
     http = settings.node.http
-    return opening.open_node(
+    return node_opening.open_node(
         settings.mounts,
         settings.cache,
         settings.policy,
@@ -112,7 +112,7 @@ def check_node(config: Config = None) -> Path:
     none, or none that answers within some seconds.
     """
     settings = load_settings(config)
-    opening.check_node(_identity(settings))
+    node_opening.check_node(_identity(settings))
     return settings.node.socket
 
 
@@ -121,7 +121,7 @@ def why_by_itself(config: Config = None) -> str:
     configuration alone."""
     settings = load_settings(config)
     try:
-        opening.check_node(_identity(settings))
+        node_opening.check_node(_identity(settings))
     except HeadraceError as error:
         return error.message
     return f"the node at {settings.node.socket} had not begun yet, or has just come back"
@@ -132,7 +132,7 @@ def watch_node(config: Config = None) -> NodeWatch:
 
     Raises ConfigError.
     """
-    return opening.watch_node(_identity(load_settings(config)))
+    return node_opening.watch_node(_identity(load_settings(config)))
 
 
 def _identity(settings: Settings) -> NodeIdentity:

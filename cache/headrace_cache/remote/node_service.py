@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from headrace_cache.remote.connection import NodeConnection, NodeGone, NodeSilen
 from headrace_cache.remote.node_object import NodeObject
 from headrace_cache.remote.node_writer import NodeWriter
 from headrace_cache.remote.opens import opened_at
+from headrace_cache.remote.untold import Untold
 from headrace_cache.service import (
     CacheService,
     OpenObject,
@@ -50,8 +50,6 @@ RETRY_SECONDS = 2.0
 #: The same of one that is there and silent, to which each look is lost time (`CONNECT_SECONDS`):
 #: twice as long after each, up to this.
 MOST_RETRY_SECONDS = 60.0
-#: Changed paths kept to tell a node of that is not there now.
-MOST_UNTOLD = 100_000
 
 
 class NodeService:
@@ -82,9 +80,7 @@ class NodeService:
         self._retry_at = 0.0
         self._retry_seconds = RETRY_SECONDS
         self._ahead = Ahead()
-        #: Paths that were changed and of which the node was not told. It forgets what it knew when
-        #: it ends, so that the oldest matter least.
-        self._untold: deque[bytes] = deque(maxlen=MOST_UNTOLD)
+        self._untold = Untold()
         self._connection: NodeConnection | None = self._connected()
 
     @property
@@ -286,6 +282,7 @@ class NodeService:
     def after_fork_in_child(self) -> None:
         """The session is the parent's: begin one of our own at the next use."""
         self._lock = threading.Lock()
+        self._untold.after_fork_in_child()
         self._ahead = Ahead()  # so too the lock of this one
         node, self._connection = self._connection, None
         self._retry_at = 0.0
@@ -334,7 +331,7 @@ class NodeService:
                 self._retry_seconds = RETRY_SECONDS
         if found is not None and self._untold:
             try:
-                self._tell(found)
+                self._untold.tell(lambda changed: found.ask(changed, m.Done))
             except NodeGone as error:
                 self._lost(error)
                 return None
@@ -372,8 +369,8 @@ class NodeService:
     def _changed(self, *paths: NamespacePath) -> None:
         """Tell the node that this process has changed what is at these paths; when there is one
         again, where there is none now."""
+        self._untold.add(v.told_path(path) for path in paths)
         with self._lock:
-            self._untold.extend(v.told_path(path) for path in paths)
             if self._connection is not None:
                 self._connection.leases.clear()
         node = self._node()
@@ -381,22 +378,6 @@ class NodeService:
             return
         with suppress(HeadraceError):  # what the store said of the change matters more
             try:
-                self._tell(node)
+                self._untold.tell(lambda changed: node.ask(changed, m.Done))
             except NodeGone as error:
                 self._lost(error)
-
-    def _tell(self, node: NodeConnection) -> None:
-        """Tell of all changes that the node does not know. Raises NodeGone."""
-        while self._untold:
-            with self._lock:
-                part: list[bytes] = []
-                taken = 0
-                while self._untold and taken < m.MOST_LISTED_BYTES:
-                    part.append(self._untold.popleft())
-                    taken += len(part[-1]) + 8
-            try:
-                node.ask(m.Changed(part), m.Done)
-            except NodeGone:
-                with self._lock:
-                    self._untold.extendleft(reversed(part))
-                raise
