@@ -87,15 +87,18 @@ class Leases:
         lease = self._leases.get(path)
         if lease is None:
             return None
+        # As `_has_run_out` and `_is_good` would: every warm open pays for a call.
         hold, numbers, now = lease.hold, self._numbers, self._clock()
         if numbers[1] != self._beats:
             self._beats, self._beat_at = numbers[1], now
-        if self._has_run_out(lease, now):
+        if now >= lease.until or numbers[2] != lease.changes:
             return None  # it may be renewed
         if (
-            not self._is_good(hold)
+            numbers[0] != hold.edition
             or hold.connection.gone
             or now - self._beat_at > ALIVE_SECONDS  # it may not know of what is new
+            or hold.restricted
+            or hold.stale
             or (lease.file is not None and not still_looks(lease.file, lease.looks))
         ):
             self._leases.pop(path, None)
