@@ -146,21 +146,18 @@ class HttpPool:
         connection = self._idle_connection()
         if connection is not None:
             try:
-                return connection, *_ask(connection, request)
+                return connection, *_ask_or_close(connection, request)
             except _CLOSED_IDLE as error:
                 # Closed while it was idle. Nothing was answered, so asking anew is no second try;
                 # unless what was asked may have been done, and must not be twice.
-                connection.close()
                 if not request.repeatable and not isinstance(error, CutShort):
                     raise self.translated(error) from error
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
                 raise self.translated(error) from error
         connection = self.connect()
         try:
-            return connection, *_ask(connection, request)
+            return connection, *_ask_or_close(connection, request)
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
             raise self.translated(error) from error
 
     def connect(self) -> http.client.HTTPConnection:
@@ -250,6 +247,17 @@ class HttpPool:
             f"what listens at {where} does not speak HTTP: {type(error).__name__}",
             hint=self._hints.no_http,
         )
+
+
+def _ask_or_close(
+    connection: http.client.HTTPConnection, request: Request
+) -> tuple[HttpAnswer, bool]:
+    """As `_ask`; where that fails, by an interrupt too, nobody has the connection any more."""
+    try:
+        return _ask(connection, request)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _ask(connection: http.client.HTTPConnection, request: Request) -> tuple[HttpAnswer, bool]:

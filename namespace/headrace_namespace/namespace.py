@@ -134,7 +134,11 @@ class Namespace:
                 )
             return Resolved(path, None, "", None, (Name(path, path, frozenset()),))
         backend = tree.stores[mount].backend
-        looked_at = self._clock.monotonic() if backend.stat_is_cheap else math.inf
+        # Its names are as old as the look at where the other mounts lead: who relies on them for
+        # `LINKS_SECONDS` more would rely on a link for longer than that.
+        looked_at = math.inf
+        if backend.stat_is_cheap:
+            looked_at = min(self._clock.monotonic(), tree.looked_at())
         key = path.relative_to(mount.path)
         names = [Name(path, mount.path, frozenset(mount.tags))]
         trail = backend.trail(key)

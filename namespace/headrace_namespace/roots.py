@@ -27,8 +27,10 @@ _SLASHES = re.compile("/")
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What one look showed, and until when it stands by the monotonic clock; never changed."""
+    """What one look showed, when it began by the monotonic clock (inf where no mount can move), and
+    until when it stands; never changed."""
 
+    began: float
     until: float
     roots: Mapping[Mount, ObjectRef]
     #: By space and folder, without a slash at its end: the mounts of it, by their places in order.
@@ -47,6 +49,10 @@ class Roots:
     def of(self, mount: Mount) -> ObjectRef:
         """What the mount's own root is in its store."""
         return self._now().roots[mount]
+
+    def looked_at(self) -> float:
+        """When the look began that answers now; inf where no mount can come to lead elsewhere."""
+        return self._now().began
 
     def reaching(self, location: Location) -> list[tuple[Mount, str]]:
         """The mounts in whose folder `location` lies, and its key below each, "" for the root."""
@@ -78,7 +84,8 @@ class Roots:
             moves = moves or backend.stat_is_cheap
             folder = roots[mount].key.rstrip("/")
             at.setdefault((backend.space, folder), []).append((place, mount))
-        return _Look(now + ROOTS_SECONDS if moves else math.inf, roots, at)
+        moment = now if moves else math.inf
+        return _Look(moment, moment + ROOTS_SECONDS, roots, at)
 
 
 def below_root(key: str, root: str) -> str | None:

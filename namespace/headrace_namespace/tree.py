@@ -76,6 +76,10 @@ class Tree:
         """The stores in whose mounts it lies."""
         return [self.stores[mount] for mount, _ in self._roots.reaching(location)]
 
+    def looked_at(self) -> float:
+        """When it was looked at where the mounts lead, by the monotonic clock."""
+        return self._roots.looked_at()
+
     def root(self, store: MountedStore) -> ObjectRef:
         """What the mount's own root is in its store."""
         return self._roots.of(store.mount)

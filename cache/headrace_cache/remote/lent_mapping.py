@@ -69,12 +69,18 @@ class LentMapping:
 
     @property
     def bytes_there(self) -> int:
-        """How many bytes a copy would hold now."""
+        """How many bytes a copy would hold now. Raises ValueError where it was unmapped."""
         return sum(length for _, length in self._runs())
 
     def replace(self) -> None:
         """Put a copy of what is there in its place. Raises OSError where no memory is to be had;
-        then all is as it was."""
+        then all is as it was. Raises ValueError where it was unmapped."""
+        # A view of our own: else it could be unmapped while it is read here, when the last of the
+        # others goes, and the copy be put over what came to lie in its place.
+        with memoryview(self.mapping):
+            self._replace()
+
+    def _replace(self) -> None:
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         copy = _mapped(None, self._size, mmap.PROT_READ | mmap.PROT_WRITE, private, -1)
         self.replaced = True

@@ -110,7 +110,10 @@ class LentMemory:
                 extent.called_at = now
             if now - extent.called_at < PATIENCE_SECONDS:
                 return False
-            count = extent.bytes_there
+            try:
+                count = extent.bytes_there
+            except ValueError:  # the session has just ended, and so has what it was lent
+                return False
             if self.copied_bytes + count > self._most_copied_bytes:
                 return False
             # Before it is copied: what another answer says of it from now on is not in the copy.
@@ -119,11 +122,13 @@ class LentMemory:
         try:
             extent.replace()
         except OSError as error:
-            _log.debug("memory of the node stays in use, it could not be copied: %s", error)
             with self._lock:
-                del self._copies[extent]
-                self._extents[number] = extent
-            return False
+                if self._copies.pop(extent, None) is not None:
+                    _log.debug("memory of the node stays in use, it was not copied: %s", error)
+                    self._extents[number] = extent
+                    return False
+        except ValueError:
+            pass  # its last view went, and another thread has unmapped it
         return True
 
     def _prune(self) -> None:

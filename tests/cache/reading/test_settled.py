@@ -16,6 +16,7 @@ from headrace_namespace.errors import IsFolder, NotFound, PolicyDenied
 from headrace_namespace.freshness import PINNED, Freshness
 from headrace_namespace.observing import LINKS_SECONDS
 from headrace_namespace.path import NamespacePath
+from headrace_namespace.roots import ROOTS_SECONDS
 from tests.fakes.folder_rig import FolderRig
 from tests.fakes.local_cache import path, whole
 
@@ -168,6 +169,29 @@ def test_a_folder_that_becomes_a_link_is_judged_within_a_second_by_where_it_lead
         for freshness in (None, PINNED):
             with pytest.raises(PolicyDenied):
                 rig.service.open(path(f"/lake/d/{name}"), freshness)
+
+
+def test_another_mount_that_leads_to_its_folder_is_seen_a_second_later(silo: Path) -> None:
+    (silo / "way").symlink_to("hr")
+    rig = FolderRig(
+        {},
+        policy=PolicySource(POLICY, "the test's policy"),
+        folders={"/lake": silo / "lake", "/hr": silo / "way"},
+    )
+    write(silo / "lake/one/a", "1")
+    write(silo / "lake/two/a", "2")
+    assert read(rig, "/lake/one/a") == "1"
+    rig.clock.time += 10  # a first look at the policy lies behind: it changes nothing any more
+    assert read(rig, "/lake/one/a") == "1"
+    (silo / "way").unlink()
+    (silo / "way").symlink_to("lake")  # so that all of it is `/hr` too
+    rig.clock.time += 0.9 * ROOTS_SECONDS
+    assert read(rig, "/lake/two/a") == "2"  # nobody knows yet
+    rig.clock.time += 0.1 * ROOTS_SECONDS + 0.001
+    for name in ("one", "two"):
+        with pytest.raises(PolicyDenied):
+            rig.service.open(path(f"/lake/{name}/a"))
+    rig.service.close()
 
 
 def test_the_links_of_a_folder_are_looked_at_once_for_all_its_files(

@@ -26,7 +26,7 @@ MOST_WRITERS_OF_A_CLIENT = 16
 MOST_OPEN = 4096
 #: How long one is kept that nobody reads.
 OPEN_SECONDS = 300.0
-#: How often that is looked at.
+#: How often that is looked at, and who of those whose connection was closed takes its last bytes.
 LOOK_SECONDS = 30.0
 #: A request line: the longest path, all of it percent-encoded, and what is around it.
 MOST_LINE_BYTES = 16 << 10

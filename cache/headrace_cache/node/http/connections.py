@@ -70,6 +70,9 @@ class Connections(web.Server):
         self._loop = asyncio.get_running_loop()
         self._count = 0
         self._opening: set[asyncio.Task[None]] = set()
+        self._ends: dict[RequestHandler, asyncio.Transport] = {}
+        #: Those that were closed when this was looked at last, and what of them was not sent yet.
+        self._unsent: dict[RequestHandler, int] = {}
         self._noted_from = 0.0
 
     def __call__(self) -> RequestHandler:
@@ -122,9 +125,28 @@ class Connections(web.Server):
             taken.close()
             raise
 
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """It is agreed on."""
+        self._ends[handler] = transport
+        super().connection_made(handler, transport)
+
+    def end_unread(self) -> None:
+        """End those that were closed, and whose other end has taken nothing of the last bytes since
+        this was asked before: asyncio would wait for it for ever, and each counts."""
+        unsent = {
+            handler: transport.get_write_buffer_size()
+            for handler, transport in self._ends.items()
+            if transport.is_closing()
+        }
+        for handler, size in unsent.items():
+            if self._unsent.get(handler) == size:
+                self._ends[handler].abort()
+        self._unsent = unsent
+
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """It counts no more."""
         self._count -= 1
+        self._ends.pop(handler, None)
         super().connection_lost(handler, exc)
 
     def note(self, remote: str | None, status: int, error: BaseException | None) -> None:

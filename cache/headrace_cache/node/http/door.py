@@ -168,6 +168,7 @@ class HttpDoor:
         while True:
             await asyncio.sleep(bounds.LOOK_SECONDS)
             self._objects.end_old()
+            self._connections.end_unread()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Any request: its answer, to its last byte. Who does not take that is given up."""

@@ -7,6 +7,7 @@ import mmap
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import pytest
 from aiohttp import web
 
-from headrace_cache.node.http import whole
+from headrace_cache.node.http import bounds, whole
 from headrace_cache.node.http.whole import WholeAnswer
 from tests.cache.node.http.conftest import Answer, HttpWorld
 from tests.cache.node.http.test_service import DENY
@@ -154,6 +155,32 @@ def test_a_slow_client_gets_every_byte(world: HttpWorld, kept: Kept) -> None:
         for _ in range(200):
             assert answered(said) == 60_000
             assert said.read(60_000) == data
+
+
+def test_a_client_that_never_reads_keeps_no_connection(
+    world: HttpWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little is on its way to him for an answer to wait; and he is idle then."""
+    monkeypatch.setattr(bounds, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(bounds, "LOOK_SECONDS", 0.2)
+    world.put("a", 300_000)
+    door = world.node().door
+    assert door is not None
+    connections = door._connections  # pyright: ignore[reportPrivateUsage]
+    connected = world.raw()
+    request = b"GET /v1/tree/data/a HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-59999\r\n\r\n"
+    unsent = answers = 0
+    while not unsent:
+        connected.sendall(request)
+        answers += 1
+        while door.answered < answers:
+            threading.Event().wait(0.001)
+        (handler,) = connections.connections
+        assert handler.transport is not None
+        unsent = handler.transport.get_write_buffer_size()
+    assert connections._count == 1  # pyright: ignore[reportPrivateUsage]
+    while connections._count:  # pyright: ignore[reportPrivateUsage]
+        threading.Event().wait(0.01)
 
 
 def test_a_client_that_is_gone_leaves_nothing(world: HttpWorld, kept: Kept) -> None:
