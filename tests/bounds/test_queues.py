@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.extents import extent_store
+from headrace_cache.extents import object_table
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
 from headrace_cache.reading import fetching, reader
@@ -226,17 +226,18 @@ def test_segments_read_and_entries_found_broken() -> None:
 
 
 def test_scopes_that_objects_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extent_store, "MOST_SCOPES", 4)
+    monkeypatch.setattr(object_table, "MOST_SCOPES", 4)
     lake = MemoryBackend("memory:lake")
     rig = Rig({"/lake": lake})
     reader = rig.service.reader()
+    table = rig.store._objects  # pyright: ignore[reportPrivateUsage]
     for folder in range(9):
         scopes: list[Scope] = []
         for number in range(2):
             lake.set(f"f{folder}/{number}", b"data")
             held = reader.attach(reader.pin(path(f"/lake/f{folder}/{number}")))
             scopes.append(held.scope)
-            assert len(rig.store._scopes) <= 4  # pyright: ignore[reportPrivateUsage]
+            assert len(table._scopes) <= 4  # pyright: ignore[reportPrivateUsage]
         assert scopes[0] is scopes[1]
     rig.service.close()
 

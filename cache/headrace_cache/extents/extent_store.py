@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import itertools
 import threading
-import weakref
 from collections.abc import Callable, Container, Iterable, Sequence
 
-from headrace_cache.extents.admission import admit
+from headrace_cache.extents.admission import Admission, admit
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.fill import Fill
 from headrace_cache.extents.handing import Handing
 from headrace_cache.extents.loans import Loan, Loans
 from headrace_cache.extents.memory_room import MemoryRoom
+from headrace_cache.extents.object_table import ObjectTable
 from headrace_cache.extents.page import PageId, page_length
 from headrace_cache.policy.placement import Placement
 from headrace_cache.policy.scope import Scope
@@ -42,8 +42,6 @@ from headrace_namespace.latch import Latch
 # Open objects look into spans; they see them through this gate.
 __all__ = ["CachedObject", "Extent", "ExtentStore", "HeldPage", "Loan", "PurgeReport", "Span"]
 
-#: Scopes remembered to be shared by objects that come next, 0.5 KB each; then all are forgotten.
-MOST_SCOPES = 4096
 #: How often, and each time how long at most, a fill waits for room before its readers read past
 #: the cache. Short: a store that stalls may hold much of a small tier.
 MOST_WAITS_FOR_ROOM = 8
@@ -79,14 +77,11 @@ class ExtentStore:
         #: Each begins before the look at whether the pages may be handed.
         self._handing = Handing(clock)
         self._lock = threading.Lock()
-        #: An object lives for as long as a reader or an extent holds it.
-        self._objects = weakref.WeakValueDictionary[tuple[bytes, Placement], CachedObject]()
-        #: Scopes of objects that came lately, each by itself.
-        self._scopes: dict[Scope, Scope] = {}
         #: Fills under way, and what opens when the next of them ends.
         self._fills = 0
         self._ended = Latch()
         self._room = MemoryRoom(memory, shape)
+        self._objects = ObjectTable(self._room, self._admitted)
         #: For this store to change; its sums are for everybody.
         self.loans = Loans()
         self._staged_numbers = itertools.count()
@@ -96,27 +91,8 @@ class ExtentStore:
     ) -> tuple[CachedObject, bool]:
         """What is held, and may be held, of this version under this placement; whether it is new
         here, so that nothing is in memory. `scope` is what its pages are sealed under."""
-        digest = version.digest()
         with self._lock:
-            held = self._objects.get((digest, placement))
-            if held is None:
-                admission = admit(
-                    placement,
-                    version.size,
-                    memory_bytes=self._memory.limit_bytes,
-                    ssd_bytes=self._ssd_bytes,
-                )
-                held = CachedObject(version, placement, self._shared(scope), digest, admission)
-                self._objects[digest, placement] = held
-                return held, True
-            held.scope = held.scope.joined(scope)
-            return held, False
-
-    def _shared(self, scope: Scope) -> Scope:
-        """One scope for all objects of a folder: each of its own would take half a kilobyte."""
-        if len(self._scopes) >= MOST_SCOPES and scope not in self._scopes:
-            self._scopes.clear()
-        return self._scopes.setdefault(scope, scope)
+            return self._objects.attach(version, placement, scope)
 
     def forget_sealed(self, held: CachedObject) -> None:
         """Forget what the SSD holds of this version: no reader finds it any more."""
@@ -129,12 +105,9 @@ class ExtentStore:
         others of its arena.
         """
         with self._lock:
-            placements = {placement for _, placement in self._objects}
-            twins = [self._objects.get((held.digest, placement)) for placement in placements]
             memory = sum(
                 self._take_out(twin, span)
-                for twin in twins
-                if twin is not None
+                for twin in self._objects.twins(held)
                 for span in tuple(twin.spans.values())
             )
         sealed = self._ssd.forget(held.digest)
@@ -178,25 +151,29 @@ class ExtentStore:
                     return
             self._ssd.store(views, held.scope)
 
-    def withdraw(self, affected: Callable[[CachedObject], bool]) -> None:
+    def withdraw(self, affected: Callable[[Scope, Placement], bool]) -> None:
         """Take the affected objects out of memory, and out of use: their readers attach anew.
 
         From the return on nothing more is kept of them under their placements; what is being handed
         to the SSD tier is for `purge` to wait for. Views that readers hold stay theirs.
         """
         with self._lock:
-            objects = list(self._objects.values())
-        chosen = [held for held in objects if affected(held)]
+            objects, kinds = self._objects.in_use(), self._room.kinds()
+        chosen = [held for held in objects if affected(held.scope, held.placement)]
+        chosen_kinds = [kind for kind in kinds if affected(kind.scope, kind.placement)]
         with self._lock:
+            for kind in chosen_kinds:  # those that were woken meanwhile
+                chosen += kind.arena.used(kind)
             for held in chosen:
                 held.withdrawn = True
-                if self._objects.get((held.digest, held.placement)) is held:
-                    del self._objects[held.digest, held.placement]
+                self._objects.remove(held)
                 for span in tuple(held.spans.values()):
                     # With all that shares its arena, so that its bytes leave memory now.
                     if not self._memory.evict(span.extent):
                         self._take_out(held, span)
-        if chosen and self._on_withdraw is not None:
+            for kind in chosen_kinds:
+                self._room.withdraw(kind)
+        if (chosen or chosen_kinds) and self._on_withdraw is not None:
             self._on_withdraw()
 
     def purge(self, covers: Callable[[Scope], bool]) -> PurgeReport | None:
@@ -274,7 +251,7 @@ class ExtentStore:
         """A borrower let go of the extent of this number."""
         with self._lock:
             extent = self.loans.give_back(number)
-            if extent is not None and not extent.owners:
+            if extent is not None and not extent.objects:
                 self._memory.evict(extent)
             ended, self._ended = self._ended, Latch()
         ended.open()
@@ -308,9 +285,9 @@ class ExtentStore:
         """
         self._lock = threading.Lock()
         self._handing = Handing(self._clock)
-        self._room.end_arena()
+        self._room.forget_arenas()
         self._ssd.after_fork_in_child()  # first: it holds views of what waits to be sealed
-        for held in tuple(self._objects.values()):
+        for held in self._objects.in_use():
             # Memory that cannot be let go of is not read on either: this child's own store, which
             # judges what it holds whenever the policy changes, does not know it.
             held.withdrawn = True
@@ -335,7 +312,7 @@ class ExtentStore:
         """Flush, and let memory and files go; a view in use keeps its memory until dropped."""
         self._ssd.close()
         with self._lock:
-            self._room.end_arena()
+            self._room.forget_arenas()
             self._memory.close()
 
     def load_sealed(self, held: CachedObject, pages: list[tuple[int, memoryview]]) -> list[bool]:
@@ -355,6 +332,8 @@ class ExtentStore:
                     span.mark(page)
                 if pages and (span.since is None or since < span.since):
                     span.since = since
+                if span.complete:
+                    self._room.whole(held, span)
                 if not seal or not self._may_hand(held):
                     return
             views = [
@@ -382,17 +361,19 @@ class ExtentStore:
         """
         extent, index = span.extent, span.start // self.shape.extent_bytes(max(held.size, 1))
         count = span.held_bytes(self.shape.page_bytes)
-        if len(extent.owners) == 1 and self._memory.evict(extent):
+        if extent.objects == 1 and self._memory.evict(extent):
             return count
         if self._memory.lends:
             self._memory.retire(extent)
             return count
-        extent.owners = [owner for owner in extent.owners if owner[2] is not span]
         held.spans.pop(index, None)
         span.clear()
-        if not extent.owners:
-            self._memory.orphan(extent)
+        self._room.remove(held, span)
         return count
+
+    def _admitted(self, placement: Placement, size: int) -> Admission:
+        memory_bytes = self._memory.limit_bytes
+        return admit(placement, size, memory_bytes=memory_bytes, ssd_bytes=self._ssd_bytes)
 
     def _page_view(self, held: CachedObject, span: Span, page: int) -> memoryview:
         start = page * self.shape.page_bytes

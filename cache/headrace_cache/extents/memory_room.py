@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Hashable
 
+from headrace_cache.extents.arena import KIND_BYTES, ROW_BYTES, Arena, ArenaRows, Kind, Row
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.page import page_length
@@ -20,12 +21,9 @@ from headrace_cache.tiers.memory import (
     whole_kernel_pages,
 )
 
-#: What this process's own bookkeeping takes for a small object beside its key, as measured
-#: (tests/bench/scale.py: 1,250 to 1,450); it counts as used memory, else a tier of tiny objects
-#: would hold a multiple of its bound.
+#: What this process's own bookkeeping takes for an object of several pages in an arena beside its
+#: key, as measured (tests/bench/scale.py: 1,250 to 1,450); it counts as used memory.
 OBJECT_BYTES = 1536
-#: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
-ARENA_ALIGNMENT = 64
 #: Arenas that are filled at once, each for those whom its objects' rules let read.
 MOST_ARENAS = 16
 
@@ -38,8 +36,9 @@ class MemoryRoom:
         self._memory = memory
         #: The arenas that small objects are put into now, for each audience its own: who is lent
         #: one may read all that is in it.
-        self._arenas: dict[Audience, Extent] = {}
+        self._arenas: dict[Audience, Arena] = {}
         self._arena_numbers = itertools.count()
+        self._rows = ArenaRows()
 
     def take(self, held: CachedObject, index: int, pages: range) -> Span | None:
         """The span of these pages, charged and pinned for a fill; None where there is none."""
@@ -52,9 +51,55 @@ class MemoryRoom:
         span.extent.filling += 1
         return span
 
-    def end_arena(self) -> None:
-        """Put nothing more into the arenas of now."""
+    def whole(self, held: CachedObject, span: Span) -> None:
+        """All bytes of this span are there. A small object rests from now on when nobody uses it,
+        known as it is known now; where there is no room to remember it, its last user takes it
+        along."""
+        arena = self._arena_of(held, span)
+        if arena is None:
+            return
+        if arena.knows(held) or self._memory.charge(arena.extent, KIND_BYTES):
+            arena.keep(held, span)
+        else:
+            arena.lose(held)
+
+    def resting(self, digest: bytes) -> list[Row]:
+        """Where a version rests, under each placement once at most."""
+        return self._rows.of(digest)
+
+    def wake(self, held: CachedObject, row: Row) -> None:
+        """Somebody uses the object that rested there; it has its scope."""
+        span = Span(row.kind.arena.extent, row.base, 0, held.size, self.shape.page_bytes)
+        span.mark_all(row.since)
+        row.kind.arena.use(held, span)
+
+    def kinds(self) -> list[Kind]:
+        """All kinds of objects that rest."""
+        return self._rows.kinds()
+
+    def withdraw(self, kind: Kind) -> None:
+        """Let no object of this kind rest any more: nothing in its arena, where that can leave."""
+        extent = kind.arena.extent
+        if extent.gone or self._memory.evict(extent):
+            return
+        if self._memory.lends:
+            self._memory.retire(extent)
+        else:
+            kind.arena.end(kind)
+
+    def remove(self, held: CachedObject, span: Span) -> None:
+        """The object's part of an extent is nobody's any more."""
+        extent, arena = span.extent, self._arena_of(held, span)
+        if arena is not None:
+            arena.remove(held)
+        extent.owners = [owner for owner in extent.owners if owner[2] is not span]
+        if not extent.objects:
+            self._memory.orphan(extent)
+
+    def forget_arenas(self) -> None:
+        """Put nothing more into the arenas of now, and know no object that rests."""
         self._arenas.clear()
+        self._rows = ArenaRows()
 
     def _new_span(self, held: CachedObject, index: int) -> Span | None:
         page_bytes = self.shape.page_bytes
@@ -78,31 +123,46 @@ class MemoryRoom:
 
     def _arena_span(self, held: CachedObject) -> Span | None:
         """A place in the arena that is being filled, or in a new one where that is full or gone."""
-        audience = held.placement.audience
-        arena = self._arenas.get(audience)
-        base = 0 if arena is None else -(-arena.taken // ARENA_ALIGNMENT) * ARENA_ALIGNMENT
-        if arena is None or arena.gone or base + held.size > arena.size:
-            key = ("arena", next(self._arena_numbers))
-            base = 0
-            arena = self._new_arena(key)
-            if arena is None:
-                return None
-            self._arenas.pop(audience, None)
-            if len(self._arenas) >= MOST_ARENAS:
-                del self._arenas[next(iter(self._arenas))]  # the oldest; it only gets no more
-            self._arenas[audience] = arena
+        arena = self._arena_for(held)
+        if arena is None:
+            return None
+        extent = arena.extent
+        base = arena.base
         growth = 0
         if not self._memory.lends:
-            growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(arena.taken)
-        growth += OBJECT_BYTES + len(held.version.ref.key)
-        if not self._memory.charge(arena, growth):
+            growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(extent.taken)
+        rests = self._rests(held)
+        if rests:
+            growth += ROW_BYTES + (0 if arena.knows(held) else KIND_BYTES)
+        else:
+            growth += OBJECT_BYTES + len(held.version.ref.key)
+        if not self._memory.charge(extent, growth):
             return None
-        arena.taken = base + held.size
-        span = Span(arena, base, 0, held.size, self.shape.page_bytes)
+        extent.taken = base + held.size
+        span = Span(extent, base, 0, held.size, self.shape.page_bytes)
         span.charged[:] = b"\1" * len(span.charged)
-        arena.owners.append((held, 0, span))
-        held.spans[0] = span
+        if rests:
+            arena.place(held, span)
+        else:
+            extent.owners.append((held, 0, span))
+            held.spans[0] = span
         return span
+
+    def _arena_for(self, held: CachedObject) -> Arena | None:
+        audience = held.placement.audience
+        arena = self._arenas.get(audience)
+        if arena is not None and not arena.extent.gone and arena.has_room(held.size):
+            return arena
+        extent = self._new_arena(("arena", next(self._arena_numbers)))
+        if extent is None:
+            return None
+        arena = Arena(extent, self._rows)
+        extent.tenants = arena
+        self._arenas.pop(audience, None)
+        if len(self._arenas) >= MOST_ARENAS:
+            del self._arenas[next(iter(self._arenas))]  # the oldest; it only gets no more
+        self._arenas[audience] = arena
+        return arena
 
     def _new_arena(self, key: Hashable) -> Extent | None:
         arena = self._memory.allocate(key, self.shape.arena_bytes)
@@ -112,6 +172,15 @@ class MemoryRoom:
             return arena
         self._memory.drop_if_empty(arena)
         return None
+
+    def _arena_of(self, held: CachedObject, span: Span) -> Arena | None:
+        """The arena in which this object rests, or will once it is whole."""
+        tenants = span.extent.tenants
+        return tenants if isinstance(tenants, Arena) and self._rests(held) else None
+
+    def _rests(self, held: CachedObject) -> bool:
+        """Of what has several pages some may be missing, which no row tells."""
+        return held.size <= self.shape.page_bytes
 
     def _charge(self, held: CachedObject, span: Span, pages: range) -> bool:
         """Charge the memory of those pages that were not charged before."""

@@ -21,9 +21,10 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 
-from headrace_cache.extents.extent_store import CachedObject, ExtentStore, PurgeReport
+from headrace_cache.extents.extent_store import ExtentStore, PurgeReport
 from headrace_cache.policy.company import Company
 from headrace_cache.policy.kept import Judged, Settled
+from headrace_cache.policy.placement import Placement
 from headrace_cache.policy.policy import Policy
 from headrace_cache.policy.purge_records import PurgeRecords
 from headrace_cache.policy.scope import Scope
@@ -101,12 +102,12 @@ class Purging:
         changed_mounts = self._live is not None and self._live[1] != mounts
         todays = _TodaysFolders(self._namespace)
 
-        def affected(held: CachedObject) -> bool:
-            stored, added = todays.of(held.scope)
+        def affected(scope: Scope, placement: Placement) -> bool:
+            stored, added = todays.of(scope)
             strictest = new.strictest(stored + added)
             if changed_mounts and added:
                 strictest = policy.strictest(stored + added)
-            return strictest.join(held.placement) != held.placement
+            return strictest.join(placement) != placement
 
         self._store.withdraw(affected)
         self._live, self._live_demands = (policy, mounts), policy.demands

@@ -7,8 +7,6 @@ follows from them, and no lock is taken to work it out anew.
 
 from __future__ import annotations
 
-import weakref
-
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.reading.pinned import Pinned
 from headrace_namespace.freshness import Freshness
@@ -55,13 +53,13 @@ class Settled:
     def again(
         self, path: NamespacePath, freshness: Freshness | None
     ) -> tuple[Pinned, CachedObject] | None:
-        """What the last open of `path` settled, where its folder still leads where it led, its
-        version is fresh enough, and somebody still holds what was held of it; else None."""
+        """What the last open of `path` settled, where its folder still leads where it led and its
+        version is fresh enough; else None."""
         file = self._files.get(path.text)
         if file is None:
             return None
-        held = file.held()
-        if held is None or held.withdrawn or not self._stands(file.folder):
+        held = file.held
+        if held.withdrawn or not self._stands(file.folder):
             return None
         if not self._namespace.observing.is_fresh(file.resolved, file.pinned.version, freshness):
             return None
@@ -126,8 +124,8 @@ class _File:
         self.folder = folder
         self.resolved = resolved
         self.pinned = pinned
-        #: Weak: memory is not held by having been opened once.
-        self.held = weakref.ref(held)
+        #: Extents are not held by it: they leave it when their turn comes.
+        self.held = held
 
 
 def _lies_plainly(resolved: Resolved, folder: Resolved) -> bool:

@@ -80,6 +80,13 @@ class Span:
             self.absent -= 1
             self.complete = self.absent == 0
 
+    def mark_all(self, since: float) -> None:
+        """Every byte is in place, the oldest fetched then."""
+        for page in range(self.first_page, self.first_page + len(self.present)):
+            self.mark(page)
+        self.charged[:] = b"\1" * len(self.charged)
+        self.since = since
+
     def clear(self) -> None:
         """No page counts as present any more; the bytes stay for whoever reads them just now."""
         self.complete = False
@@ -108,6 +115,23 @@ class SpanOwner(Protocol):
         ...
 
 
+class Tenants(Protocol):
+    """Objects that share an extent, and are known to it while somebody uses them."""
+
+    @property
+    def count(self) -> int:
+        """How many there are, used or not."""
+        ...
+
+    def in_use(self) -> list[tuple[SpanOwner, int, Span]]:
+        """Those that somebody uses, each with the index of its part and the part."""
+        ...
+
+    def leave(self) -> None:
+        """Nothing lies here any more."""
+        ...
+
+
 class Extent:
     """A run of backing memory, the unit of eviction; one object's, or an arena of several."""
 
@@ -124,6 +148,7 @@ class Extent:
         "presence",
         "size",
         "taken",
+        "tenants",
         "uses",
     )
 
@@ -152,6 +177,24 @@ class Extent:
         self.gone = False
         #: For each object in it: the object, kept alive by this, and its span by index.
         self.owners: list[tuple[SpanOwner, int, Span]] = []
+        #: The small objects in it, which nothing here keeps alive.
+        self.tenants: Tenants | None = None
+
+    @property
+    def objects(self) -> int:
+        """How many objects have a part of it."""
+        return len(self.owners) + (self.tenants.count if self.tenants else 0)
+
+    def parts(self) -> list[tuple[SpanOwner, int, Span]]:
+        """Objects that look for their bytes here, each with the index of its part and the part."""
+        return [*self.owners, *(self.tenants.in_use() if self.tenants else ())]
+
+    def vacate(self) -> None:
+        """No object has a part of it any more."""
+        self.owners.clear()
+        if self.tenants is not None:
+            self.tenants.leave()
+            self.tenants = None
 
     def note(self, index: int) -> None:
         """The page of this index in it is present: after its bytes, so that nobody is too early."""
@@ -256,10 +299,10 @@ class MemoryTier:
     def retire(self, extent: Extent) -> None:
         """Nothing is in it any more, nor ever will be: it leaves now, or when others give it
         back."""
-        for _, _, span in extent.owners:
+        for _, _, span in extent.parts():
             span.clear()
         self._take_out(extent)
-        extent.owners.clear()
+        extent.vacate()
         extent.gone = True
         self.orphan(extent)
 
@@ -278,14 +321,17 @@ class MemoryTier:
 
     def usage(self) -> TierUsage:
         """Bytes used and allowed, and how many objects have a page here. Any thread may ask."""
-        objects = {id(owner) for extent in tuple(self._extents) for owner, *_ in extent.owners}
-        return TierUsage(self._used, self.limit_bytes, len(objects))
+        extents = tuple(self._extents)
+        large = {id(owner) for extent in extents for owner, *_ in extent.owners}
+        small = sum(extent.tenants.count for extent in extents if extent.tenants)
+        return TierUsage(self._used, self.limit_bytes, len(large) + small)
 
     def close(self) -> None:
         """Let everything go; what is in use gives its memory back with its last view."""
         for extent in tuple(self._extents):
             self._rule.remove(extent)
             self._take_out(extent)
+            extent.tenants = None
             extent.unmap()
             self._extents.discard(extent)
         self._used = 0
@@ -311,20 +357,22 @@ class MemoryTier:
             if self._call_back is not None:
                 self._call_back(extent.number)
             return False
-        self._take_out(extent)
+        parts = self._take_out(extent)
         if not extent.unmap():
-            for owner, index, span in extent.owners:
+            for owner, index, span in parts:
                 owner.spans[index] = span
             return False
-        extent.owners.clear()
+        extent.vacate()
         extent.gone = True
         self._extents.discard(extent)
         self._used -= extent.bytes_held
         return True
 
-    def _take_out(self, extent: Extent) -> None:
-        for owner, index, _ in extent.owners:
+    def _take_out(self, extent: Extent) -> list[tuple[SpanOwner, int, Span]]:
+        parts = extent.parts()
+        for owner, index, _ in parts:
             owner.spans.pop(index, None)
+        return parts
 
 
 def whole_kernel_pages(count: int) -> int:

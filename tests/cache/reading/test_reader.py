@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from headrace_cache.extents.arena import ARENA_ALIGNMENT, ROW_BYTES
 from headrace_cache.extents.extent_store import CachedObject
-from headrace_cache.extents.memory_room import OBJECT_BYTES
 from headrace_cache.extents.page import PageId
 from headrace_cache.policy.scope import Scope
 from headrace_cache.reading.pinned import Pinned
@@ -261,12 +261,13 @@ def test_what_waits_to_be_sealed_makes_a_fill_wait_and_not_lose_its_pages(
 
 
 def test_tiny_objects_are_charged_for_their_bookkeeping(lake: MemoryBackend) -> None:
-    rig = Rig({"/lake": lake}, memory_bytes=16 * PAGE)
-    for number in range(2000):
+    rig = Rig({"/lake": lake}, memory_bytes=4 * PAGE)
+    for number in range(3000):
         lake.set(str(number), b"x")
         whole(rig.service.open(path(f"/lake/{number}")))
     usage = rig.memory.usage()
-    assert usage.used <= 16 * PAGE and usage.objects <= 16 * PAGE // OBJECT_BYTES
+    assert usage.used <= 4 * PAGE
+    assert 1000 < usage.objects <= 4 * PAGE // (ROW_BYTES + ARENA_ALIGNMENT)
     rig.service.close()
 
 
