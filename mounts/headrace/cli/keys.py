@@ -30,6 +30,8 @@ class Keys:
             watched = [self._woken] + ([] if self._terminal is None else [self._terminal])
             left = until - time.monotonic()
             ready, _, _ = select.select(watched, [], [], max(0.0, left))
+            if self._woken in ready:
+                os.read(self._woken, 4096)
             if self._terminal in ready:
                 pressed = os.read(self._terminal, 1)
                 if pressed:
@@ -46,12 +48,15 @@ def keys(*, wanted: bool) -> Generator[Keys]:
     echoed, and no line waited for. Ctrl-Z does nothing then, for it would leave the screen as it
     is. In any case signals that ask for the end are only noted. All is as it was afterwards."""
     read, write = os.pipe()
+    # What a signal writes into it ends a wait, also where the signal came just before the wait, or
+    # to another thread: a handler alone runs only when this thread comes back from its wait.
+    os.set_blocking(write, False)
+    woken_before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     terminal = 0 if wanted and os.isatty(0) else None
     pressed = Keys(terminal, read)
 
     def end(number: int, frame: FrameType | None) -> None:
         pressed.ended = number
-        os.write(write, b"x")
 
     handlers = {number: signal.signal(number, end) for number in ENDS}
     try:
@@ -60,6 +65,7 @@ def keys(*, wanted: bool) -> Generator[Keys]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(woken_before)
         os.close(read)
         os.close(write)
 
