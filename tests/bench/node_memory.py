@@ -8,7 +8,7 @@ drops, mounts and unmounts. The memory tier is memfds, which the kernel counts a
 or not the node alone uses them; what is above the tiers is RssAnon (Python, tables, threads) and
 RssFile (programs and libraries, and of the SSD tier's index the pages that were looked at: these
 the kernel takes back when others need memory). The tier's own tables of small objects lie in
-RssAnon, and are charged to the tier (`OBJECT_BYTES` each): they are taken off.
+RssAnon, and are charged to the tier (`ROW_BYTES` each): they are taken off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from headrace_cache.extents.memory_room import OBJECT_BYTES
+from headrace_cache.extents.arena import ROW_BYTES
 from headrace_cache.service import CacheService
 from headrace_mounts.connect import connect
 from headrace_mounts.settings import load_settings
@@ -163,7 +163,7 @@ def look(what: str, node: int, service: CacheService) -> Look:
             sizes[name] = int(value.removesuffix(" kB")) << 10
     fds = len(os.listdir(f"/proc/{node}/fd"))
     tier = service.status().tiers["memory"]
-    seen = Look(what, sizes, fds, tier.used, tier.objects * OBJECT_BYTES)
+    seen = Look(what, sizes, fds, tier.used, tier.objects * ROW_BYTES)
     print(json.dumps({"above": seen.above, **dataclasses.asdict(seen)}), flush=True)
     return seen
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cache.extents.memory_room import OBJECT_BYTES
+from headrace_cache.extents.arena import ROW_BYTES
 from headrace_mounts.settings import DEFAULT_MEMORY_BYTES, DEFAULT_SSD_BYTES
 from tests.bench.peak_memory import AIM_BYTES
 
@@ -84,7 +84,7 @@ def test_a_figure_is_that_of_the_code(what: str, figure: str, file: str, name: s
 def test_the_defaults_are_those_of_the_settings() -> None:
     for key, held in (("memory", DEFAULT_MEMORY_BYTES), ("ssd", DEFAULT_SSD_BYTES)):
         assert f"| `{key}` | {held >> 30} GiB |" in TEXT
-    assert f"{OBJECT_BYTES:,} bytes and its key" in TEXT
+    assert f"object {ROW_BYTES} bytes for our own bookkeeping" in " ".join(TEXT.split())
     assert f"at most {AIM_BYTES >> 20} MiB" in TEXT
 
 

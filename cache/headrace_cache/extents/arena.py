@@ -99,9 +99,9 @@ class ArenaRows:
         self._kinds[kind.number] = kind
         return kind
 
-    def end_kind(self, number: int) -> None:
+    def end_kind(self, number: int) -> Kind:
         """It has no rows any more."""
-        self._kinds.pop(number, None)
+        return self._kinds.pop(number)
 
 
 def _shard_of(digest: bytes) -> int:
@@ -126,7 +126,8 @@ class Arena:
         self.count = 0
         self._rows = rows
         self._kinds: dict[tuple[Placement, Scope], Kind] = {}
-        self._numbers = set[int]()
+        #: Their numbers, by placement.
+        self._numbers: dict[Placement, set[int]] = {}
         #: The digests of all these rows, one behind the other.
         self._digests = bytearray()
         #: Objects in use, which must learn when it leaves.
@@ -161,9 +162,12 @@ class Arena:
         ]
 
     def used(self, kind: Kind) -> list[CachedObject]:
-        """Those of them that are of this kind."""
-        of = kind.placement, kind.scope
-        return [held for held in self._in_use if (held.placement, held.scope) == of]
+        """Those of them that are of this kind, known by more names or not."""
+        return [
+            held
+            for held in self._in_use
+            if held.placement == kind.placement and kind.scope.within(held.scope)
+        ]
 
     def knows(self, held: CachedObject) -> bool:
         """Whether it has a kind for this object."""
@@ -178,7 +182,7 @@ class Arena:
 
     def lose(self, held: CachedObject) -> bool:
         """It rests here no more; whether it did."""
-        return self._rows.remove(held.digest, self._numbers)
+        return self._rows.remove(held.digest, self._numbers[held.placement])
 
     def remove(self, held: CachedObject) -> None:
         """Its place is nobody's."""
@@ -187,17 +191,25 @@ class Arena:
         self.count -= 1
 
     def end(self, kind: Kind) -> None:
-        """Nothing of this kind rests here any more; who uses what did was told."""
-        self.count -= sum(self._rows.remove(digest, {kind.number}) for digest in self._rested())
-        self._rows.end_kind(kind.number)
-        self._kinds.pop((kind.placement, kind.scope), None)
-        self._numbers.discard(kind.number)
+        """Nothing of this kind rests here any more, nor what became known by more names since; who
+        uses what did was told."""
+        ended = {
+            other.number
+            for other in tuple(self._kinds.values())
+            if other.placement == kind.placement and kind.scope.within(other.scope)
+        }
+        self.count -= sum(self._rows.remove(digest, ended) for digest in self._rested())
+        for number in ended:
+            other = self._rows.end_kind(number)
+            del self._kinds[other.placement, other.scope]
+            self._numbers[kind.placement].discard(number)
 
     def leave(self) -> None:
         """Nothing lies here any more."""
+        numbers = {kind.number for kind in self._kinds.values()}
         for digest in self._rested():
-            self._rows.remove(digest, self._numbers)
-        for number in self._numbers:
+            self._rows.remove(digest, numbers)
+        for number in numbers:
             self._rows.end_kind(number)
         self._kinds.clear()
         self._numbers.clear()
@@ -214,5 +226,5 @@ class Arena:
         if kind is None:
             kind = self._rows.new_kind(self, held.placement, held.scope)
             self._kinds[held.placement, held.scope] = kind
-            self._numbers.add(kind.number)
+            self._numbers.setdefault(held.placement, set()).add(kind.number)
         return kind

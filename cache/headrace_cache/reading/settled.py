@@ -15,7 +15,7 @@ from headrace_namespace.path import NamespacePath
 from headrace_namespace.resolution import Resolved
 from headrace_namespace.standing import Standing
 
-#: About 1 KB each. When so many are known all are forgotten: to settle one anew takes some 50
+#: About 2 KB each. When so many are known all are forgotten: to settle one anew takes some 50
 #: microseconds.
 MOST_SETTLED = 10_000
 
