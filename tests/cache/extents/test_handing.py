@@ -89,7 +89,7 @@ def test_a_purge_of_a_tier_that_takes_nothing_says_so_and_reads_nothing_from_it(
     tier.take.set()
     reader.join(10)
     assert tier.pages
-    rig.store.withdraw(lambda *_: True)
+    rig.store.withdraw(lambda _, __: True)
     fetched = rig.service.status().bytes_fetched
     assert whole(rig.service.open(path("/lake/a"))) == b"x" * PAGE
     assert (
