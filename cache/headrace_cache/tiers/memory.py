@@ -323,7 +323,8 @@ class MemoryTier:
         """Bytes used and allowed, and how many objects have a page here. Any thread may ask."""
         extents = tuple(self._extents)
         large = {id(owner) for extent in extents for owner, *_ in extent.owners}
-        small = sum(extent.tenants.count for extent in extents if extent.tenants)
+        # Read once: an extent that leaves meanwhile has none.
+        small = sum(tenants.count for each in extents if (tenants := each.tenants) is not None)
         return TierUsage(self._used, self.limit_bytes, len(large) + small)
 
     def close(self) -> None:
