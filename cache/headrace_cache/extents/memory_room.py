@@ -56,8 +56,8 @@ class MemoryRoom:
         known as it is known now; where there is no room to remember it, its last user takes it
         along."""
         arena = self._arena_of(held, span)
-        if arena is None:
-            return
+        if arena is None or held.spans.get(0) is not span:
+            return  # the second: it was forgotten while its bytes came
         if arena.knows(held) or self._memory.charge(arena.extent, KIND_BYTES):
             arena.keep(held, span)
         else:

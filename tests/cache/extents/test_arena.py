@@ -20,7 +20,7 @@ from headrace_cache.policy.scope import Scope
 from headrace_cache.tiers.memory import Extent, Span
 from tests.fakes.clock import ManualClock
 from tests.fakes.local_cache import PAGE
-from tests.fakes.shelf import FREE, HR, LAKE, SECRET, Shelf, scope_of, version_of
+from tests.fakes.shelf import FREE, HR, LAKE, SECRET, Shelf, content_of, scope_of, version_of
 
 ADMITTED = Admission(memory=True, ssd=False)
 
@@ -83,6 +83,21 @@ def test_forgetting_takes_what_rests_under_every_placement(shelf: Shelf) -> None
     if not shelf.memory.lends:  # else what shares its arena goes with it
         assert count == 200
         assert shelf.has(version_of(2), SECRET)
+
+
+def test_forgotten_while_its_bytes_come(shelf: Shelf) -> None:
+    shelf.bring(version_of(0))
+    held = shelf.attach(version_of(1))
+    fill = shelf.store.begin_fill(held, range(1))
+    assert fill is not None
+    with fill:
+        with fill.target(range(1)) as target:
+            target[:] = content_of(held.version)
+        shelf.store.forget(held)
+        fill.publish([0])
+    del held, fill
+    assert not shelf.has(version_of(1))
+    assert shelf.memory.usage().objects == (0 if shelf.memory.lends else 1)
 
 
 def test_too_old_to_rest(shelf: Shelf) -> None:
