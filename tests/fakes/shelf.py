@@ -69,9 +69,9 @@ class Shelf:
         """Whether memory holds it, and then rightly."""
         held, new = self.store.attach(version, placement, LAKE)
         span = held.spans.get(0)
-        if span is None:
+        if span is None or not span.complete:
             return False
         assert not new
-        assert span.complete and not self.store.missing(held, range(1))
+        assert not self.store.missing(held, range(1))
         assert span.extent.mapping[span.place(0, held.size)] == content_of(version)
         return True

@@ -10,9 +10,10 @@ Every method is called with the extent store's lock held.
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 import weakref
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from headrace_cache.extents.cached_object import CachedObject
@@ -26,8 +27,9 @@ ARENA_ALIGNMENT = 64
 #: What the tables take for an object that rests in an arena: its row, its digest, and what arrays
 #: keep spare, as measured (tests/bench/scale.py); it counts as used memory.
 ROW_BYTES = 64
-#: What they take for a kind: a scope of its own at worst.
+#: What they take for a kind that has a scope of its own, and for each folder of that.
 KIND_BYTES = 1024
+PART_BYTES = 64
 #: A row is looked for among those whose digests begin with the same bits: 64 of a million.
 SHARD_BITS = 14
 #: Digest, kind, where in the arena the object begins, when it was fetched (seconds, epoch).
@@ -43,10 +45,14 @@ class Kind:
     placement: Placement
     scope: Scope
 
+    def has(self, placement: Placement, scope: Scope) -> bool:
+        """Whether what is known by this scope is of it, or was, when it had fewer names."""
+        return placement == self.placement and self.scope.within(scope)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Where a whole object lies, and when it was fetched."""
+    """Where an object lies, and when it was fetched; not a number where its bytes never came."""
 
     kind: Kind
     base: int
@@ -104,6 +110,11 @@ class ArenaRows:
         return self._kinds.pop(number)
 
 
+def kind_bytes(scope: Scope) -> int:
+    """What a kind of this scope is charged."""
+    return KIND_BYTES + PART_BYTES * (len(scope.folders) + len(scope.locations))
+
+
 def _shard_of(digest: bytes) -> int:
     return int.from_bytes(digest[:2]) >> (16 - SHARD_BITS)
 
@@ -143,9 +154,10 @@ class Arena:
         return self.base + size <= self.extent.size
 
     def place(self, held: CachedObject, span: Span) -> None:
-        """A new object gets this part of it, and a kind, where it knows none like it."""
-        self._kind_of(held)
+        """A new object gets this part of it, for good: who tries again to bring it finds it."""
         self.count += 1
+        self._digests += held.digest
+        self._rows.put(held.digest, Row(self._kind_of(held), span.shift, math.nan))
         self.use(held, span)
 
     def use(self, held: CachedObject, span: Span) -> None:
@@ -161,12 +173,12 @@ class Arena:
             if (span := held.spans.get(0)) is not None and span.extent is self.extent
         ]
 
-    def used(self, kind: Kind) -> list[CachedObject]:
-        """Those of them that are of this kind, known by more names or not."""
+    def used(self, kinds: Iterable[Kind], but: Container[int]) -> list[CachedObject]:
+        """Those of them that are of these kinds, known by more names or not, without these ids."""
         return [
             held
             for held in self._in_use
-            if held.placement == kind.placement and kind.scope.within(held.scope)
+            if id(held) not in but and any(kind.has(held.placement, held.scope) for kind in kinds)
         ]
 
     def knows(self, held: CachedObject) -> bool:
@@ -190,19 +202,20 @@ class Arena:
         self._in_use.discard(held)
         self.count -= 1
 
-    def end(self, kind: Kind) -> None:
-        """Nothing of this kind rests here any more, nor what became known by more names since; who
-        uses what did was told."""
+    def end(self, kinds: Iterable[Kind]) -> None:
+        """Nothing of these kinds rests here any more, nor what became known by more names since;
+        who uses what did was told."""
+        chosen = {kind.number for kind in kinds}
         ended = {
-            other.number
-            for other in tuple(self._kinds.values())
-            if other.placement == kind.placement and kind.scope.within(other.scope)
+            other.number: other
+            for (placement, scope), other in self._kinds.items()
+            if other.number in chosen or any(kind.has(placement, scope) for kind in kinds)
         }
         self.count -= sum(self._rows.remove(digest, ended) for digest in self._rested())
-        for number in ended:
-            other = self._rows.end_kind(number)
+        for number, other in ended.items():
+            self._rows.end_kind(number)
             del self._kinds[other.placement, other.scope]
-            self._numbers[kind.placement].discard(number)
+            self._numbers[other.placement].discard(number)
 
     def leave(self) -> None:
         """Nothing lies here any more."""

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Callable, Container, Iterable, Sequence
 
 from headrace_cache.extents.admission import Admission, admit
+from headrace_cache.extents.arena import Arena, Kind
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.fill import Fill
@@ -161,9 +162,13 @@ class ExtentStore:
             objects, kinds = self._objects.in_use(), self._room.kinds()
         chosen = [held for held in objects if affected(held.scope, held.placement)]
         chosen_kinds = [kind for kind in kinds if affected(kind.scope, kind.placement)]
+        arenas: dict[Arena, list[Kind]] = {}
+        for kind in chosen_kinds:
+            arenas.setdefault(kind.arena, []).append(kind)
+        judged = {id(held) for held in objects}
         with self._lock:
-            for kind in chosen_kinds:  # those that were woken meanwhile
-                chosen += kind.arena.used(kind)
+            for arena, of in arenas.items():  # those that were woken meanwhile
+                chosen += arena.used(of, judged)
             for held in chosen:
                 held.withdrawn = True
                 self._objects.remove(held)
@@ -171,8 +176,8 @@ class ExtentStore:
                     # With all that shares its arena, so that its bytes leave memory now.
                     if not self._memory.evict(span.extent):
                         self._take_out(held, span)
-            for kind in chosen_kinds:
-                self._room.withdraw(kind)
+            for arena, of in arenas.items():
+                self._room.withdraw(arena, of)
         if (chosen or chosen_kinds) and self._on_withdraw is not None:
             self._on_withdraw()
 

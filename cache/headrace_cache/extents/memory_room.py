@@ -6,9 +6,10 @@ Every method is called with the extent store's lock held.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable
+import math
+from collections.abc import Hashable, Iterable
 
-from headrace_cache.extents.arena import KIND_BYTES, ROW_BYTES, Arena, ArenaRows, Kind, Row
+from headrace_cache.extents.arena import ROW_BYTES, Arena, ArenaRows, Kind, Row, kind_bytes
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.extents.extent import ExtentShape
 from headrace_cache.extents.page import page_length
@@ -58,7 +59,7 @@ class MemoryRoom:
         arena = self._arena_of(held, span)
         if arena is None or held.spans.get(0) is not span:
             return  # the second: it was forgotten while its bytes came
-        if arena.knows(held) or self._memory.charge(arena.extent, KIND_BYTES):
+        if arena.knows(held) or self._memory.charge(arena.extent, kind_bytes(held.scope)):
             arena.keep(held, span)
         else:
             arena.lose(held)
@@ -70,22 +71,25 @@ class MemoryRoom:
     def wake(self, held: CachedObject, row: Row) -> None:
         """Somebody uses the object that rested there; it has its scope."""
         span = Span(row.kind.arena.extent, row.base, 0, held.size, self.shape.page_bytes)
-        span.mark_all(row.since)
+        span.charged[:] = b"\1" * len(span.charged)
+        if not math.isnan(row.since):
+            span.mark_all(row.since)
         row.kind.arena.use(held, span)
 
     def kinds(self) -> list[Kind]:
         """All kinds of objects that rest."""
         return self._rows.kinds()
 
-    def withdraw(self, kind: Kind) -> None:
-        """Let no object of this kind rest any more: nothing in its arena, where that can leave."""
-        extent = kind.arena.extent
+    def withdraw(self, arena: Arena, kinds: Iterable[Kind]) -> None:
+        """Let no object of these kinds rest any more: nothing in their arena, where that can
+        leave."""
+        extent = arena.extent
         if extent.gone or self._memory.evict(extent):
             return
         if self._memory.lends:
             self._memory.retire(extent)
         else:
-            kind.arena.end(kind)
+            arena.end(kinds)
 
     def remove(self, held: CachedObject, span: Span) -> None:
         """The object's part of an extent is nobody's any more."""
@@ -133,7 +137,7 @@ class MemoryRoom:
             growth = whole_kernel_pages(base + held.size) - whole_kernel_pages(extent.taken)
         rests = self._rests(held)
         if rests:
-            growth += ROW_BYTES + (0 if arena.knows(held) else KIND_BYTES)
+            growth += ROW_BYTES + (0 if arena.knows(held) else kind_bytes(held.scope))
         else:
             growth += OBJECT_BYTES + len(held.version.ref.key)
         if not self._memory.charge(extent, growth):

@@ -36,6 +36,7 @@ class ObjectTable:
     ) -> tuple[CachedObject, bool]:
         """The object, now also of this scope; whether it is new, so that nothing is in memory."""
         digest = version.digest()
+        used = (digest, placement) in self._objects
         held = self._found(version, placement, digest)
         if held is None:
             return self._made(version, placement, self._shared(scope), digest), True
@@ -44,7 +45,7 @@ class ObjectTable:
         whole = held.spans.get(0)
         if held.scope is not known and whole is not None and whole.complete:
             self._room.whole(held, whole)
-        return held, False
+        return held, not used and whole is not None and not whole.complete
 
     def twins(self, held: CachedObject) -> list[CachedObject]:
         """What is held of the version of this one, under whatever placement."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_cache.extents.admission import Admission
-from headrace_cache.extents.arena import KIND_BYTES, ROW_BYTES, Arena, ArenaRows, Kind, Row
+from headrace_cache.extents.arena import ROW_BYTES, Arena, ArenaRows, Kind, Row, kind_bytes
 from headrace_cache.extents.cached_object import CachedObject
 from headrace_cache.policy.placement import Placement
 from headrace_cache.policy.scope import Scope
@@ -47,15 +47,22 @@ def test_one_object_for_all_who_use_it(shelf: Shelf) -> None:
     assert first is second and first.spans[0].since == ManualClock().now()
 
 
-def test_what_never_came_whole_goes_with_its_last_user(shelf: Shelf) -> None:
-    held = shelf.attach(version_of(1))
-    fill = shelf.store.begin_fill(held, range(1))
-    assert fill is not None
-    with fill:
-        pass
-    assert shelf.store.missing(held, range(1)) == [0]
-    del held, fill
-    assert not shelf.has(version_of(1))
+def test_what_never_came_takes_one_place_however_often_it_is_tried(shelf: Shelf) -> None:
+    shelf.bring(version_of(0))
+    used: set[int] = set()
+    for _ in range(50):
+        held = shelf.attach(version_of(1, PAGE))
+        fill = shelf.store.begin_fill(held, range(1))
+        assert fill is not None
+        with fill:
+            pass
+        assert shelf.store.missing(held, range(1)) == [0]
+        del held, fill
+        assert not shelf.has(version_of(1, PAGE))
+        used.add(shelf.memory.usage().used)
+    assert len(used) == 1 and shelf.has(version_of(0))
+    shelf.bring(version_of(1, PAGE))
+    assert shelf.has(version_of(1, PAGE))
 
 
 def test_an_object_of_several_pages_keeps_those_that_came(shelf: Shelf) -> None:
@@ -196,7 +203,7 @@ def test_tables_are_charged() -> None:
         shelf.bring(version_of(number))
     assert shelf.memory.usage().used == before + 49 * ROW_BYTES
     shelf.bring(version_of(50), scope=HR)
-    assert shelf.memory.usage().used == before + 50 * ROW_BYTES + KIND_BYTES
+    assert shelf.memory.usage().used == before + 50 * ROW_BYTES + kind_bytes(HR)
     shelf.store.close()
 
 
