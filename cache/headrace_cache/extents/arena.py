@@ -25,7 +25,7 @@ from headrace_namespace.identity import DIGEST_BYTES
 #: Objects in an arena begin at multiples of this, as Arrow wants its buffers.
 ARENA_ALIGNMENT = 64
 #: What the tables take for an object that rests in an arena: its row, its digest, and what arrays
-#: keep spare, as measured (tests/bench/scale.py); it counts as used memory.
+#: keep spare (tests/cache/extents/test_arena.py measures it); it counts as used memory.
 ROW_BYTES = 64
 #: What they take for a kind that has a scope of its own, and for each folder of that.
 KIND_BYTES = 1024
